@@ -1,0 +1,147 @@
+"""Everything that can go wrong, who is to blame, and why a session ended."""
+
+from __future__ import annotations
+
+from enum import Enum, unique
+from typing import ClassVar
+
+
+@unique
+class Blame(Enum):
+    """Whose doing an error is; decides the log level and what a client may be told."""
+
+    CLIENT = "client"
+    SERVER = "server"
+    PROXY = "proxy"
+    OPERATOR = "operator"
+
+
+@unique
+class CloseReason(Enum):
+    """Why a client session or a server session ended: log field, history column and metric label."""
+
+    CLIENT_QUIT = "client_quit"
+    CLIENT_LOST = "client_lost"
+    CLIENT_BROKE_PROTOCOL = "client_broke_protocol"
+    LOGIN_REFUSED = "login_refused"
+    LOGIN_TIMEOUT = "login_timeout"
+    KILLED = "killed"
+    KILLED_ITSELF = "killed_itself"
+    SERVER_UNREACHABLE = "server_unreachable"
+    SERVER_LOST = "server_lost"
+    SERVER_BROKE_PROTOCOL = "server_broke_protocol"
+    STATE_LOST = "state_lost"
+    CLIENT_SESSION_ENDED = "client_session_ended"
+    PROXY_STOPPED = "proxy_stopped"
+    PROXY_FAULT = "proxy_fault"
+
+
+class OdpError(Exception):
+    """The root of this package's errors."""
+
+    blame: ClassVar[Blame] = Blame.PROXY
+
+
+class WireError(OdpError):
+    """A peer sent bytes that the protocol does not allow.
+
+    The blame is set by whoever knows which peer it was.
+    """
+
+    blame = Blame.CLIENT
+
+
+class MalformedPacket(WireError):
+    """A packet ends too early or holds an impossible value."""
+
+
+class PacketTooLarge(WireError):
+    """A packet passes the limit of its reader."""
+
+
+class SequenceError(WireError):
+    """A packet does not bear the sequence number that is due."""
+
+
+class ServerUnreachable(OdpError):
+    """No server of the cluster could be connected to in time."""
+
+    blame = Blame.SERVER
+
+
+class LoginRefused(OdpError):
+    """A server refused a login.
+
+    Args:
+        payload: the server's ERR packet, without its header.
+    """
+
+    blame = Blame.CLIENT
+
+    def __init__(self, payload: bytes) -> None:
+        super().__init__(payload)
+        self.payload = payload
+
+
+class ServerSessionLost(OdpError):
+    """A server session ended while somebody waited for its answer."""
+
+    blame = Blame.SERVER
+
+
+class ConfigError(OdpError):
+    """The settings cannot be used.
+
+    Args:
+        faults: one sentence a fault, each naming its key.
+    """
+
+    blame = Blame.OPERATOR
+
+    def __init__(self, *faults: str) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+class EmbeddedError(OdpError):
+    """The embedded server cannot be started, or ended by itself."""
+
+    blame = Blame.OPERATOR
+
+
+class SqlError(OdpError):
+    """An error that a client sees as an ERR packet.
+
+    Args:
+        code: MySQL's (or OceanBase's) error number.
+        sqlstate: five characters.
+        message: for the person who reads it.
+    """
+
+    blame = Blame.CLIENT
+
+    def __init__(self, code: int, sqlstate: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.sqlstate = sqlstate
+        self.message = message
+
+
+def unknown_thread(number: int) -> SqlError:
+    """Return what an absent and an invisible session have in common; negative numbers print as uint64."""
+    return SqlError(1094, "HY000", f"Unknown thread id: {number & 0xFFFFFFFFFFFFFFFF}")
+
+
+def not_owner(number: int) -> SqlError:
+    """Return the refusal of a kill of somebody else's session that the asker may see."""
+    return SqlError(1095, "HY000", f"You are not owner of thread {number}")
+
+
+def interrupted(why: str = "") -> SqlError:
+    """Return the end of a killed statement; `why` (who killed it) follows the standard text."""
+    return SqlError(1317, "70100", f"Query execution was interrupted{': ' if why else ''}{why}")
+
+
+def bad_proxy_statement() -> SqlError:
+    """Return ODP's answer to a proxy statement that it cannot read."""
+    return SqlError(5010, "21000", "Unknown operator, bad internal cmd")

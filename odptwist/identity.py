@@ -1,0 +1,63 @@
+"""Who a client says it is: user, tenant and cluster, and the spellings of a user name that name them.
+
+Source: spec section 7.1 (ODP's `ob_proxy_auth_parser`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from attrs import frozen
+
+DEFAULT_TENANT = "sys"
+
+
+@frozen
+class Identity:
+    """A user of a tenant of a cluster; all three are never empty, and compared exactly."""
+
+    user: str
+    tenant: str
+    cluster: str
+
+    def __str__(self) -> str:
+        """Return the standard spelling, `user@tenant#cluster`."""
+        return f"{self.user}@{self.tenant}#{self.cluster}"
+
+
+def parse_user_name(text: str, clusters: Collection[str], default_cluster: str) -> Identity:
+    """Read a user name as a client sends it.
+
+    Understood are `user`, `user@tenant`, `user#cluster`, `user@tenant#cluster[:cluster_id]` and
+    `cluster:tenant:user[:cluster_id]`, where `-` and `.` may stand for `:`. ODP takes every name with two such
+    separators apart; here `-` and `.` count only where the first part names a cluster, because `my-app-user` is a
+    common name on MySQL.
+
+    Args:
+        text: the name from the handshake response.
+        clusters: the known clusters, to recognise the spellings with `-` and `.`.
+        default_cluster: for names without a cluster.
+
+    Raises:
+        ValueError: if a part is empty or `@` follows `#`.
+    """
+    if "@" in text or "#" in text:
+        account, _, cluster = text.partition("#")
+        if "@" in cluster:
+            raise ValueError("the tenant must stand before the cluster: user@tenant#cluster")
+        user, at, tenant = account.partition("@")
+        cluster = cluster.partition(":")[0]
+        if (at and not tenant) or ("#" in text and not cluster):
+            raise ValueError("an empty tenant or cluster in the user name")
+    else:
+        user, tenant, cluster = text, "", ""
+        for separator in ":-.":
+            parts = text.split(separator)
+            if len(parts) in (3, 4) and (separator == ":" or parts[0] in clusters):
+                cluster, tenant, user = parts[:3]
+                if not cluster or not tenant:
+                    raise ValueError("an empty tenant or cluster in the user name")
+                break
+    if not user:
+        raise ValueError("an empty user name")
+    return Identity(user=user, tenant=tenant or DEFAULT_TENANT, cluster=cluster or default_cluster)

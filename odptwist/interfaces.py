@@ -1,0 +1,122 @@
+"""Where others extend odptwist: one zope interface per seam, for built-in parts and strangers alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twisted.internet.defer import Deferred
+from zope.interface import Attribute, Interface
+
+from odptwist.answers import Answer
+from odptwist.errors import CloseReason
+from odptwist.identity import Identity
+from odptwist.snapshots import (
+    Address,
+    Asker,
+    ClientSessionSnapshot,
+    Decision,
+    KillReport,
+    KillScope,
+    KillTarget,
+    Verb,
+)
+
+
+class IRouter(Interface):
+    """Chooses servers. Called once per new server session, never per query; must not block."""
+
+    def choose_servers(identity: Identity, servers: Sequence[Address]) -> Sequence[Address]:  # type: ignore[empty-body]
+        """Return the servers to try, best first.
+
+        Args:
+            identity: who logs in.
+            servers: all servers of the identity's cluster, in the order of the settings; never empty.
+
+        Returns:
+            A selection of `servers`. If it is empty or this raises, `servers` is used as it is (and the fault logged).
+        """
+
+
+class IAccessPolicy(Interface):
+    """Decides who may see and kill whom. Every entrance asks it, for every verb; must not block or raise."""
+
+    def decide(asker: Asker, verb: Verb, cs_id: int, owner: Identity | None) -> Decision:  # type: ignore[empty-body]
+        """Return what the asker may do with the session `cs_id` of `owner` (None: not logged in yet).
+
+        `NEEDS_PRIVILEGES` makes the directory ask the asker's server for its privileges, once a session, and decide again.
+        If this raises, the fault is logged and the session is invisible.
+        """
+
+
+class ISessionDirectory(Interface):
+    """The sessions of this proxy, for statements and whoever else asks about them or ends them."""
+
+    def sessions(asker: Asker) -> Deferred[Sequence[ClientSessionSnapshot]]:  # type: ignore[empty-body]
+        """Fire with all sessions that the asker may see, by rising cs_id."""
+
+    def session(asker: Asker, number: int) -> Deferred[ClientSessionSnapshot]:  # type: ignore[empty-body]
+        """Fire with the session that a cs_id or connection id names.
+
+        Fails with `SqlError` 1094 if it is absent, invisible, or names two sessions.
+        """
+
+    def kill(  # type: ignore[empty-body]
+        target: KillTarget, scope: KillScope, by: Asker, reason: str = ""
+    ) -> Deferred[KillReport]:
+        """End a session, a statement or a server session: the one door for every kill.
+
+        Args:
+            target: what to end.
+            scope: the whole session, or only its running statement (not with an ss_id).
+            by: who asks.
+            reason: a text for the victim and the log, or empty.
+
+        Returns:
+            Fires when it is done: transports gone, statement stopped (or given up after the kill timeout).
+            Fails with `SqlError`: 1094 absent, invisible or ambiguous; 1095 visible but not allowed.
+        """
+
+
+class IProxyStatement(Interface):
+    """A statement that the proxy answers itself. Plugins provide it; so do the built-in ones."""
+
+    name = Attribute("str: what the log calls it")
+    first_words = Attribute(
+        "tuple[str, ...]: the upper-case words such a statement may begin with (at least three letters each). Texts that "
+        "begin otherwise are never shown to it. Naming a frequent word (SELECT) costs every such query some microseconds."
+    )
+
+    def parse(text: str) -> object | None:  # type: ignore[empty-body]
+        """Return a request if the text is this statement, None if it is not.
+
+        Called on the reactor's thread with every text that begins with one of `first_words`, without comments before
+        it; must be quick. `SqlError` refuses the text: the client gets it and the server never sees the text.
+        Any other exception is logged, and the text goes on as if this statement did not exist.
+        """
+
+    def answer(request: object, asker: Asker, directory: ISessionDirectory) -> Deferred[Answer]:  # type: ignore[empty-body]
+        """Fire with the answer to a request of `parse`.
+
+        May take its time: other sessions go on, this client waits. A `SqlError` becomes the ERR packet; any other
+        failure is logged and the client gets error 1105.
+        """
+
+
+class ISessionObserver(Interface):
+    """Is told what sessions do. Calls must be quick; what they raise is logged and forgotten."""
+
+    def session_opened(session: ClientSessionSnapshot) -> None:
+        """Be told of a client session that has just logged in."""
+
+    def statement_finished(cs_id: int, statement: bytes, seconds: float, error: int) -> None:
+        """Be told of an exchange that ended.
+
+        Args:
+            cs_id: of the session.
+            statement: the command packet's beginning: the command byte, then at most 1,024 bytes.
+            seconds: from the command's arrival to the response's last byte.
+            error: the code of the ERR packet that ended it, 0 otherwise.
+        """
+
+    def session_closed(session: ClientSessionSnapshot, reason: CloseReason, detail: str) -> None:
+        """Be told of a client session that ended; `detail` names the killer or the fault, or is empty."""

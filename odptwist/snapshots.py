@@ -1,0 +1,164 @@
+"""Frozen pictures of live sessions, and what a kill asks and reports: values that may cross processes."""
+
+from __future__ import annotations
+
+from enum import Enum, Flag, auto, unique
+
+from attrs import frozen
+
+from odptwist.identity import Identity
+
+
+@frozen
+class Address:
+    """Where a server listens: host and port, or the path of a Unix socket."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    def __str__(self) -> str:
+        """Return `host:port` (IPv6 in brackets) or `unix:/path`, as settings spell it."""
+        if self.path:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@frozen
+class Versions:
+    """ODP's counters, one per class of session state; higher means newer."""
+
+    hot_sys_var: int = 0
+    sys_var: int = 0
+    user_var: int = 0
+    last_insert_id: int = 0
+    db_name: int = 0
+
+
+@frozen
+class ServerSessionSnapshot:
+    """A server session as it was at one moment.
+
+    `state` is one of ODP's MSS_* words. `pickups` counts how often it was taken for work (the login is the first);
+    `attached` says whether it is working for its client session now; `last_insert_id` marks the one that produced
+    the session's LAST_INSERT_ID() last. `versions` are the client session's versions that it has caught up with.
+    """
+
+    ss_id: int
+    server_sessid: int
+    address: Address
+    state: str
+    pickups: int
+    attached: bool
+    last_insert_id: bool
+    versions: Versions
+
+
+@frozen
+class ClientSessionSnapshot:
+    """A client session as it was at one moment.
+
+    `identity` is None until the client has told who it is. `host` is an IP address, or empty for a Unix socket.
+    `database` is None where none is chosen. `state` is one of ODP's MCS_* words. `transactions` counts those that
+    ended. `bound` is the server session that served last or serves now; `pool` are further ones.
+    """
+
+    proxy_sessid: int
+    cs_id: int
+    identity: Identity | None
+    host: str
+    port: int
+    database: str | None
+    transactions: int
+    state: str
+    busy: bool
+    in_transaction: bool
+    tid: int
+    pid: int
+    versions: Versions
+    bound: ServerSessionSnapshot | None
+    pool: tuple[ServerSessionSnapshot, ...] = ()
+
+    @property
+    def server_sessions(self) -> tuple[ServerSessionSnapshot, ...]:
+        """Return the bound server session, if any, and then the pooled ones."""
+        return ((self.bound,) if self.bound else ()) + self.pool
+
+
+class Privileges(Flag):
+    """The rights of an account, as its server grants them, that decide about sessions."""
+
+    NONE = 0
+    PROCESS = auto()
+    SUPER = auto()
+
+
+@frozen
+class Asker:
+    """Who wants to see or to kill.
+
+    `cs_id` is the asker's own client session. `privileges` is None as long as the server was not asked for them.
+    """
+
+    cs_id: int
+    identity: Identity
+    privileges: Privileges | None = None
+
+
+@unique
+class Verb(Enum):
+    """What an asker wants to do with a session."""
+
+    SEE = "see"
+    KILL = "kill"
+    KILL_QUERY = "kill_query"
+    KILL_SERVER_SESSION = "kill_server_session"
+
+
+@unique
+class Decision(Enum):
+    """What an access policy answers."""
+
+    ALLOWED = "allowed"
+    DENIED = "denied"
+    INVISIBLE = "invisible"
+    NEEDS_PRIVILEGES = "needs_privileges"
+
+
+@unique
+class KillScope(Enum):
+    """What a kill ends: the whole session, or only the statement that runs."""
+
+    CONNECTION = "connection"
+    QUERY = "query"
+
+
+@frozen
+class KillTarget:
+    """What a kill names: a cs_id or a connection id, and a server session of it or None."""
+
+    id: int
+    ss_id: int | None = None
+
+
+@unique
+class KillOutcome(Enum):
+    """What became of a kill that was allowed."""
+
+    ENDED = "ended"
+    """The target is gone, and no statement of it runs on its server, as far as the proxy was told."""
+    UNCONFIRMED = "unconfirmed"
+    """The target's transports are gone, but its server did not confirm that the statement ended."""
+    IDLE = "idle"
+    """KILL QUERY of a session without a running statement: nothing was done."""
+    ITSELF = "itself"
+    """The asker is the target: it ends as soon as its answer is out."""
+
+
+@frozen
+class KillReport:
+    """How a kill went; `detail` is a sentence for a warning, empty when all is well."""
+
+    cs_id: int
+    outcome: KillOutcome
+    detail: str = ""

@@ -1,0 +1,63 @@
+"""Build odptwist.
+
+`package_dir={"": "."}` is needed: without it an editable install finds only the package and hides `twisted/plugins`.
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "odptwist/__init__.py").read_text()).group(1)
+
+EMBEDDED = ["pylibseekdb>=1.4"]
+TLS = ["twisted[tls]>=26.4"]
+TEST = [
+    *EMBEDDED,
+    "cryptography>=42",  # PyMySQL needs it for caching_sha2_password
+    "hypothesis>=6.100",
+    "pexpect>=4.9",
+    "pip",
+    "pymysql>=1.1",
+    "pytest>=8",
+    "pytest-twisted>=1.14",
+    "setuptools>=68",
+    "wheel",
+]
+
+setup(
+    name="odptwist",
+    version=VERSION,
+    description="A session-aware proxy for OceanBase and MySQL-compatible servers, on Twisted",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    python_requires=">=3.11",
+    packages=[*find_packages(include=["odptwist", "odptwist.*"]), "twisted.plugins"],
+    package_dir={"": "."},
+    package_data={"odptwist": ["py.typed"]},
+    install_requires=[
+        "attrs>=24.2",
+        "cattrs>=24.1",
+        "twisted>=26.4",
+        "zope.interface>=7",
+    ],
+    extras_require={
+        "embedded": EMBEDDED,
+        "tls": TLS,
+        "test": TEST,
+        "dev": [
+            *TEST,
+            "build",
+            "import-linter>=2.1",
+            "mypy>=1.15",
+            "mypy-zope>=1.0.11",
+            "ruff>=0.9",
+            "towncrier>=24.8",
+            "types-PyMySQL",
+            "types-pexpect",
+        ],
+        "docs": ["furo", "myst-parser>=4", "sphinx>=8"],
+    },
+    zip_safe=False,
+)
