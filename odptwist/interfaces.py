@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from attrs import frozen
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
@@ -18,8 +19,28 @@ from odptwist.snapshots import (
     KillReport,
     KillScope,
     KillTarget,
+    ServerTraits,
     Verb,
 )
+
+
+class IClusters(Interface):
+    """The clusters of the settings and what was learnt of their servers."""
+
+    names = Attribute("Collection[str]: the clusters' names, at least one")
+    default_name = Attribute("str: the cluster of a user who names none")
+
+    def servers(cluster: str) -> Sequence[Address]:  # type: ignore[empty-body]
+        """Return the servers of a known cluster, in the order of the settings; never empty."""
+
+    def accepts_tenant(cluster: str, tenant: str) -> bool:  # type: ignore[empty-body]
+        """Return whether users of a cluster without real tenants may give this one as a label."""
+
+    def heard(address: Address, traits: ServerTraits) -> None:
+        """Be told what a server said in its greeting."""
+
+    def promise() -> ServerTraits | None:
+        """Return what every server that was heard can do, None as long as none was."""
 
 
 class IRouter(Interface):
@@ -102,6 +123,15 @@ class IProxyStatement(Interface):
         """
 
 
+@frozen
+class FoundStatement:
+    """A text that is a proxy statement; `request` is what its `parse` returned."""
+
+    name: str
+    statement: IProxyStatement
+    request: object
+
+
 class ISessionObserver(Interface):
     """Is told what sessions do. Calls must be quick; what they raise is logged and forgotten."""
 
@@ -120,3 +150,15 @@ class ISessionObserver(Interface):
 
     def session_closed(session: ClientSessionSnapshot, reason: CloseReason, detail: str) -> None:
         """Be told of a client session that ended; `detail` names the killer or the fault, or is empty."""
+
+
+class IStatements(Interface):
+    """The proxy statements that are known: how a session tells them from the servers'."""
+
+    first_words = Attribute("frozenset[str]: the upper-case words that a proxy statement may begin with")
+
+    def find(text: str) -> FoundStatement | None:  # type: ignore[empty-body]
+        """Return the proxy statement that a text is, None if it goes to the server. `SqlError` refuses the text."""
+
+    def answer(found: FoundStatement, asker: Asker, directory: ISessionDirectory) -> Deferred[Answer]:  # type: ignore[empty-body]
+        """Fire with the answer, or fail with `SqlError` and nothing else."""

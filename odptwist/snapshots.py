@@ -25,6 +25,17 @@ class Address:
 
 
 @frozen
+class ServerTraits:
+    """What a server's greeting says about it; the proxy greets its own clients likewise."""
+
+    version: str
+    capabilities: int
+    charset: int
+    status: int
+    plugin: str
+
+
+@frozen
 class Versions:
     """ODP's counters, one per class of session state; higher means newer."""
 
@@ -135,9 +146,9 @@ class KillScope(Enum):
 
 @frozen
 class KillTarget:
-    """What a kill names: a cs_id or a connection id, and a server session of it or None."""
+    """What a kill names: a cs_id or a connection id (None: the asker's own), and a server session of it or None."""
 
-    id: int
+    id: int | None
     ss_id: int | None = None
 
 

@@ -1,0 +1,15 @@
+"""What the proxy answers itself."""
+
+from __future__ import annotations
+
+from odptwist.interfaces import IProxyStatement
+from odptwist.statements.kill import Kill
+from odptwist.statements.sessions import ShowSessionAttribute, ShowSessions
+
+
+def builtin_statements() -> tuple[IProxyStatement, ...]:
+    """Return new built-in statements in the order in which a `StatementTable` must ask them.
+
+    Statements of plugins go before them: `ShowSessions` and `Kill` refuse what they do not understand.
+    """
+    return (ShowSessionAttribute(), ShowSessions(), Kill())

@@ -1,0 +1,87 @@
+"""The login of a client, seen by the proxy.
+
+Source: MySQL internals, "Connection Phase".
+
+    GREETED --response--> IDENTIFIED --ask--> ASKED --answer--> IDENTIFIED ...
+    IDENTIFIED --accept--> ACCEPTED        any --refuse--> REFUSED
+"""
+
+from __future__ import annotations
+
+from enum import Enum, unique
+
+from odptwist.errors import SequenceError, WireError
+from odptwist.machines.effects import Answered, Identified
+from odptwist.wire.framing import Packet, frames
+from odptwist.wire.handshake import Greeting, is_ssl_request, parse_handshake_response
+
+
+@unique
+class State(Enum):
+    """Where a client's login stands. Nothing leads out of the last two."""
+
+    GREETED = "greeted"
+    IDENTIFIED = "identified"
+    ASKED = "asked"
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+
+
+class ClientLogin:
+    """Says what to send to a client that logs in, and reads what it answers.
+
+    Attributes:
+        state: where it stands.
+        asked: whether the client was asked anything yet. It may be asked by one server only.
+    """
+
+    __slots__ = ("_sequence", "asked", "state")
+
+    def __init__(self) -> None:
+        self.state = State.GREETED
+        self.asked = False
+        self._sequence = 0
+
+    def greet(self, greeting: Greeting) -> bytes:
+        """Return the first bytes for the client."""
+        return self._send(greeting.encode())
+
+    def receive(self, packet: Packet) -> Identified | Answered:
+        """Take a packet of the client.
+
+        Raises:
+            WireError: it is not one that is allowed now. Refuse and drop.
+        """
+        if packet.sequence != self._sequence:
+            raise SequenceError(f"packet {packet.sequence} of the login came where {self._sequence} was due")
+        self._sequence = (packet.sequence + 1) & 0xFF
+        if self.state is State.GREETED:
+            if is_ssl_request(packet.payload):
+                raise WireError("a request for TLS, which was not offered")
+            self.state = State.IDENTIFIED
+            return Identified(parse_handshake_response(packet.payload))
+        if self.state is State.ASKED:
+            self.state = State.IDENTIFIED
+            return Answered(packet.payload)
+        raise WireError("a packet that nobody asked for, amid the login")
+
+    def ask(self, payload: bytes) -> bytes:
+        """Return the bytes that pass on what the server asks; it may ask again before the client has answered."""
+        self.state = State.ASKED
+        self.asked = True
+        return self._send(payload)
+
+    def accept(self, payload: bytes) -> bytes:
+        """Return the bytes of the OK packet that ends the login."""
+        self.state = State.ACCEPTED
+        return self._send(payload)
+
+    def refuse(self, payload: bytes) -> bytes:
+        """Return the bytes of the ERR packet that ends the login, and the session."""
+        self.state = State.REFUSED
+        return self._send(payload)
+
+    def _send(self, payload: bytes) -> bytes:
+        framed = frames([payload], self._sequence)
+        self._sequence = framed.sequence
+        return framed.data

@@ -1,0 +1,42 @@
+"""What the login machines ask their owners to do: values, no deeds."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from odptwist.wire.handshake import Greeting, HandshakeResponse
+
+
+@frozen
+class Identified:
+    """The client has told who it is; find a server and log in there."""
+
+    response: HandshakeResponse
+
+
+@frozen
+class Answered:
+    """The client has answered what the server asked: pass it on."""
+
+    payload: bytes
+
+
+@frozen
+class Greeted:
+    """The server has greeted; answer with `ServerLogin.respond`."""
+
+    greeting: Greeting
+
+
+@frozen
+class Ask:
+    """The server asks the client something (AuthSwitchRequest or AuthMoreData): pass it on."""
+
+    payload: bytes
+
+
+@frozen
+class LoggedIn:
+    """The server accepted; `payload` is its OK packet."""
+
+    payload: bytes

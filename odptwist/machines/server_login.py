@@ -1,0 +1,202 @@
+"""The login at a server, done by the proxy on behalf of a client.
+
+Source: MySQL internals, "Connection Phase"; design/backends.md 2.4 and 3.
+
+The proxy never needs the password: it names an authentication plugin that no server has, so the server asks again
+with the account's own plugin and its own salt, and that question is passed on to the client. A server asks only once
+this way, which matters: clients understand one AuthSwitchRequest per login, not two.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, unique
+from typing import Final
+
+from attrs import evolve
+
+from odptwist.errors import LoginRefused, MalformedPacket, SequenceError, ServerUnreachable, SqlError, WireError
+from odptwist.identity import Identity
+from odptwist.machines.effects import Ask, Greeted, LoggedIn
+from odptwist.wire.constants import (
+    CLIENT_CAN_HANDLE_EXPIRED_PASSWORDS,
+    CLIENT_CONNECT_ATTRS,
+    CLIENT_CONNECT_WITH_DB,
+    CLIENT_DEPRECATE_EOF,
+    CLIENT_FOUND_ROWS,
+    CLIENT_IGNORE_SIGPIPE,
+    CLIENT_IGNORE_SPACE,
+    CLIENT_INTERACTIVE,
+    CLIENT_LOCAL_FILES,
+    CLIENT_LONG_FLAG,
+    CLIENT_LONG_PASSWORD,
+    CLIENT_MULTI_RESULTS,
+    CLIENT_MULTI_STATEMENTS,
+    CLIENT_NO_SCHEMA,
+    CLIENT_ODBC,
+    CLIENT_PLUGIN_AUTH,
+    CLIENT_PLUGIN_AUTH_LENENC_CLIENT_DATA,
+    CLIENT_PROTOCOL_41,
+    CLIENT_PS_MULTI_RESULTS,
+    CLIENT_RESERVED,
+    CLIENT_SECURE_CONNECTION,
+    CLIENT_SESSION_TRACK,
+    CLIENT_TRANSACTIONS,
+)
+from odptwist.wire.framing import Packet, frames
+from odptwist.wire.handshake import Greeting, HandshakeResponse, parse_greeting
+
+# What can be promised to a client, if its servers have it: all that leaves packets as they are, or that the exchange
+# machine follows. TLS and compression end at the proxy and are not here.
+PASSED_ON: Final = (
+    CLIENT_LONG_PASSWORD
+    | CLIENT_FOUND_ROWS
+    | CLIENT_LONG_FLAG
+    | CLIENT_CONNECT_WITH_DB
+    | CLIENT_NO_SCHEMA
+    | CLIENT_ODBC
+    | CLIENT_LOCAL_FILES
+    | CLIENT_IGNORE_SPACE
+    | CLIENT_PROTOCOL_41
+    | CLIENT_INTERACTIVE
+    | CLIENT_IGNORE_SIGPIPE
+    | CLIENT_TRANSACTIONS
+    | CLIENT_RESERVED
+    | CLIENT_SECURE_CONNECTION
+    | CLIENT_MULTI_STATEMENTS
+    | CLIENT_MULTI_RESULTS
+    | CLIENT_PS_MULTI_RESULTS
+    | CLIENT_PLUGIN_AUTH
+    | CLIENT_CONNECT_ATTRS
+    | CLIENT_PLUGIN_AUTH_LENENC_CLIENT_DATA
+    | CLIENT_CAN_HANDLE_EXPIRED_PASSWORDS
+    | CLIENT_SESSION_TRACK
+    | CLIENT_DEPRECATE_EOF
+)
+# Promised before any server was heard: what every server since MySQL 5.5 has.
+FALLBACK: Final = PASSED_ON & ~(CLIENT_SESSION_TRACK | CLIENT_DEPRECATE_EOF | CLIENT_CAN_HANDLE_EXPIRED_PASSWORDS)
+# Both sides must agree on these, or the stream means something else on either side.
+_FRAMING: Final = CLIENT_DEPRECATE_EOF | CLIENT_SESSION_TRACK
+# These shape the handshake response only, so the server's own word decides.
+_RESPONSE_ONLY: Final = CLIENT_PLUGIN_AUTH_LENENC_CLIENT_DATA
+_NEEDED: Final = CLIENT_PROTOCOL_41 | CLIENT_SECURE_CONNECTION | CLIENT_PLUGIN_AUTH
+
+# No server has it, so every server asks again. seekdb takes an empty answer for an account without a password and
+# does not ask, so there must be some bytes.
+ASK_AGAIN_PLUGIN: Final = "odp_ask_again"
+ASK_AGAIN_ANSWER: Final = b"?" * 20
+
+_CONNECTION_ID_OF_OCEANBASE: Final = 1 << 31
+
+
+def authenticates_tenants(greeting: Greeting) -> bool:
+    """Whether a server is a real OceanBase, which knows `user@tenant`.
+
+    OceanBase and seekdb greet alike (an old MySQL version without DEPRECATE_EOF), but OceanBase's connection ids have
+    bit 31 set (spec 5.5), and those of seekdb, MariaDB and MySQL are small.
+    """
+    return bool(greeting.thread_id & _CONNECTION_ID_OF_OCEANBASE) and not greeting.capabilities & CLIENT_DEPRECATE_EOF
+
+
+@unique
+class State(Enum):
+    """Where a login at a server stands. Nothing leads out of the last two."""
+
+    CONNECTED = "connected"
+    GREETED = "greeted"
+    RESPONDED = "responded"
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+
+
+class ServerLogin:
+    """Reads what a server sends during a login, and says what to send it."""
+
+    __slots__ = ("_sequence", "state")
+
+    def __init__(self) -> None:
+        self.state = State.CONNECTED
+        self._sequence = 0
+
+    def receive(self, packet: Packet) -> Greeted | Ask | LoggedIn:
+        """Take a packet of the server.
+
+        Raises:
+            LoginRefused: the server sent an ERR packet.
+            WireError: it is not one that is allowed now.
+        """
+        if packet.sequence != self._sequence:
+            raise SequenceError(f"packet {packet.sequence} of the server's login came where {self._sequence} was due")
+        self._sequence = (packet.sequence + 1) & 0xFF
+        payload = packet.payload
+        first = payload[:1]
+        if first == b"\xff" and self.state in (State.CONNECTED, State.RESPONDED):
+            self.state = State.REFUSED
+            raise LoginRefused(payload)
+        if self.state is State.CONNECTED:
+            self.state = State.GREETED
+            return Greeted(parse_greeting(payload))
+        if self.state is State.RESPONDED:
+            if first == b"\x00":
+                self.state = State.ACCEPTED
+                return LoggedIn(payload)
+            if first in (b"\xfe", b"\x01"):
+                return Ask(payload)
+        raise MalformedPacket("a packet that has no place in a login")
+
+    def respond(self, response: HandshakeResponse) -> bytes:
+        """Return the bytes of the handshake response."""
+        self.state = State.RESPONDED
+        return self.answer(response.encode())
+
+    def answer(self, payload: bytes) -> bytes:
+        """Return the bytes of an answer to what the server asked."""
+        if self.state is not State.RESPONDED:
+            raise WireError("an answer that no server waits for")
+        framed = frames([payload], self._sequence)
+        self._sequence = framed.sequence
+        return framed.data
+
+
+def server_response(
+    client: HandshakeResponse, greeting: Greeting, identity: Identity, agreed: int
+) -> HandshakeResponse:
+    """Return the handshake response for a server, from what the client sent to the proxy.
+
+    Args:
+        client: the client's response.
+        greeting: the server's.
+        identity: from the client's user name.
+        agreed: the capabilities that proxy and client agreed on.
+
+    Raises:
+        ServerUnreachable: the server lacks something that was promised to the client.
+        SqlError: the account must be asked for a password, and the client cannot be asked.
+    """
+    if agreed & _FRAMING & ~greeting.capabilities:
+        raise ServerUnreachable("the server lacks capabilities that the client was promised; log in again")
+    capabilities = (agreed & (greeting.capabilities | CLIENT_LONG_PASSWORD) & ~_RESPONSE_ONLY) | _NEEDED
+    capabilities |= greeting.capabilities & _RESPONSE_ONLY
+    if not client.auth_response:
+        plugin, answer = greeting.plugin, b""
+    elif not client.capabilities & CLIENT_PLUGIN_AUTH:
+        raise SqlError(
+            1251,
+            "08004",
+            "Client does not support authentication protocol requested by server; consider upgrading MySQL client",
+        )
+    else:
+        plugin, answer = ASK_AGAIN_PLUGIN, ASK_AGAIN_ANSWER
+    return evolve(
+        client,
+        capabilities=capabilities,
+        mariadb_capabilities=0,
+        user=server_user(identity, greeting),
+        auth_response=answer,
+        plugin=plugin,
+        zstd_level=None,
+    )
+
+
+def server_user(identity: Identity, greeting: Greeting) -> str:
+    """Return the user name as the server wants it: with the tenant only where the server knows tenants."""
+    return f"{identity.user}@{identity.tenant}" if authenticates_tenants(greeting) else identity.user

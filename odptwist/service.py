@@ -1,0 +1,216 @@
+"""The proxy as a Twisted service: wires all parts together, listens, and stops in order."""
+
+from __future__ import annotations
+
+import atexit
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar, cast
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IListeningPort
+from twisted.logger import Logger
+from twisted.plugin import getPlugins
+from twisted.python.failure import Failure
+from zope.interface.interface import InterfaceClass
+
+from odptwist import __version__
+from odptwist.access import TenantAccessPolicy
+from odptwist.cluster.model import Cluster, Clusters
+from odptwist.cluster.routing import OrderedRouter
+from odptwist.config import Settings
+from odptwist.embedded.seekdb import EmbeddedServer
+from odptwist.errors import EmbeddedError, OdpError
+from odptwist.interfaces import IProxyStatement, IRouter, ISessionObserver
+from odptwist.machines.exchange import plain_prefixes
+from odptwist.sessions.opening import read_traits
+from odptwist.sessions.registry import Numbers, Registry
+from odptwist.sessions.surroundings import Surroundings
+from odptwist.sessions.transport import write_at_once
+from odptwist.snapshots import Address
+from odptwist.statements import builtin_statements
+from odptwist.statements.table import StatementTable
+
+T = TypeVar("T")
+
+
+class ProxyService(Service):
+    """One proxy: its listening ports, its sessions, and the embedded server if it has one.
+
+    Args:
+        reactor: of the process.
+        settings: what to run.
+        statements: proxy statements of plugins; they are asked before the built-in ones.
+        routers: routers of plugins; the first is used.
+        observers: session observers of plugins.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        settings: Settings,
+        statements: Sequence[IProxyStatement] = (),
+        routers: Sequence[IRouter] = (),
+        observers: Sequence[ISessionObserver] = (),
+    ) -> None:
+        self._reactor = reactor
+        self._settings = settings
+        self._clusters = Clusters([Cluster(c.name, c.servers, c.tenants) for c in settings.clusters])
+        policy = TenantAccessPolicy()
+        table = StatementTable([*statements, *builtin_statements()])
+        self.registry = Registry(policy)
+        self._surroundings = self.registry.surroundings = Surroundings(
+            reactor=reactor,
+            clusters=self._clusters,
+            router=routers[0] if routers else OrderedRouter(),
+            statements=table,
+            directory=self.registry,
+            numbers=Numbers(),
+            probe=self._probe,
+            plain=plain_prefixes(table.first_words),
+            observers=tuple(observers),
+        )
+        self._embedded: EmbeddedServer | None = None
+        self._ports: list[IListeningPort] = []
+        # Those who wait for the servers' greetings; from the beginning, because the first question is asked at the start.
+        self._probing: list[Deferred[None]] | None = []
+        self._stopping = False
+
+    @property
+    def addresses(self) -> tuple[Any, ...]:
+        """Return where the proxy listens, as Twisted's address objects."""
+        return tuple(port.getHost() for port in self._ports)
+
+    def privilegedStartService(self) -> None:
+        """Bind the ports, while the process may still bind low ones."""
+        super().privilegedStartService()
+        self._listen()
+
+    def startService(self) -> None:
+        """Start the embedded server, or ask the servers of the settings what they can do."""
+        super().startService()
+        self._listen()
+        Deferred.fromCoroutine(self._start()).addErrback(self._failed)
+
+    def _listen(self) -> None:
+        if self._ports:
+            return
+        for description in self._settings.endpoints:
+            # A plain endpoint listens at once; one that does not tells its failure later.
+            endpoint = serverFromString(self._reactor, description)
+            endpoint.listen(self.registry).addCallbacks(self._listening, self._failed)
+
+    def _listening(self, port: IListeningPort) -> None:
+        write_at_once(port)
+        self._ports.append(port)
+
+    async def _start(self) -> None:
+        if self._settings.embedded:
+            self._embedded = EmbeddedServer(self._reactor, self._settings.data_dir, on_exit=self._embedded_ended)
+            address = await self._embedded.start()
+            self._clusters.add_server(self._clusters.default_name, address)
+        await self._ask_servers()
+        self._probed()
+        servers = self._clusters.all_servers()
+        silent = self._clusters.promise() is None
+        self._log.info(
+            "odptwist {version} is {ready} on {addresses}: cluster {cluster}, {servers}{note}",
+            version=__version__,
+            ready="listening" if silent else "ready",
+            addresses=", ".join(_text(address) for address in self.addresses),
+            cluster=", ".join(sorted(self._clusters.names)),
+            servers="embedded server" if self._embedded else ", ".join(map(str, servers)),
+            note=self._note(silent),
+        )
+
+    def _note(self, silent: bool) -> str:
+        if silent:
+            return "; no server answers yet"
+        if self._embedded is not None and all("interface=127.0.0.1" in e for e in self._settings.endpoints):
+            return "; clients from this machine only, because the embedded server's root has no password"
+        return ""
+
+    def _probe(self) -> Deferred[None]:
+        """Ask all servers for their greetings; askers that come meanwhile wait for the same answers."""
+        done: Deferred[None] = Deferred()
+        if self._probing is not None:
+            self._probing.append(done)
+            return done
+        self._probing = [done]
+        Deferred.fromCoroutine(self._ask_servers()).addErrback(
+            lambda failure: self._log.failure("asking the servers failed", failure)
+        ).addBoth(lambda _: self._probed())
+        return done
+
+    async def _ask_servers(self) -> None:
+        for address in self._clusters.all_servers():
+            try:
+                await read_traits(self._surroundings, address)
+            except OdpError as fault:
+                self._log.warn("server {server} does not answer: {fault}", server=address, fault=fault)
+
+    def _probed(self) -> None:
+        waiters, self._probing = self._probing, None
+        for waiter in waiters or ():
+            waiter.callback(None)
+
+    def _embedded_ended(self, fault: EmbeddedError) -> None:
+        self._failed(Failure(fault))
+
+    def _failed(self, failure: Failure) -> None:
+        """Give up: without its ports or its embedded server a proxy is of no use."""
+        if self._stopping:
+            return
+        self._stopping = True
+        if failure.check(OdpError, OSError) or failure.type.__module__ == "twisted.internet.error":
+            self._log.critical("odptwist gives up: {fault}", fault=failure.getErrorMessage())
+        else:
+            self._log.failure("odptwist gives up", failure)
+        # twistd has no way to say "stop, with this exit status"; this runs after all of its own clean-up.
+        atexit.register(os._exit, 1)
+        self._reactor.callLater(0, self._reactor.stop)
+
+    def stopService(self) -> Deferred[None]:
+        """Stop listening, drop all sessions, stop the embedded server; fires when all that is done."""
+        super().stopService()
+        self._stopping = True
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        ports, self._ports = self._ports, []
+        await DeferredList([cast("Deferred[Any]", port.stopListening() or _done()) for port in ports])
+        await self.registry.stop()
+        if self._embedded is not None:
+            await self._embedded.stop()
+
+
+def _done() -> Deferred[None]:
+    done: Deferred[None] = Deferred()
+    done.callback(None)
+    return done
+
+
+def _text(address: Any) -> str:
+    if hasattr(address, "port"):
+        return str(Address(address.host, address.port))
+    return f"unix:{getattr(address, 'name', address)!s}"
+
+
+def plugins(interface: InterfaceClass) -> Iterable[Any]:
+    """Return the installed plugins that provide an interface."""
+    return getPlugins(cast(Any, interface))
+
+
+def make_service(reactor: Any, settings: Settings) -> ProxyService:
+    """Return the proxy that the settings describe, with all installed plugins."""
+    return ProxyService(
+        reactor,
+        settings,
+        statements=tuple(plugins(IProxyStatement)),
+        routers=tuple(plugins(IRouter)),
+        observers=tuple(plugins(ISessionObserver)),
+    )

@@ -1,0 +1,638 @@
+"""A client session: one client connection, and the server session that serves it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
+
+from attrs import evolve
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from odptwist.answers import Answer, Table
+from odptwist.errors import CloseReason, LoginRefused, OdpError, SqlError, WireError, interrupted
+from odptwist.identity import Identity
+from odptwist.machines.exchange import FORWARD, LOOK, Tracker
+from odptwist.machines.session_state import SessionState
+from odptwist.sessions.commands import look
+from odptwist.sessions.login import Login, Peer
+from odptwist.sessions.opening import Opened, open_server_session
+from odptwist.sessions.server import LoginPlan, ServerSession
+from odptwist.sessions.surroundings import Surroundings
+from odptwist.snapshots import Asker, ClientSessionSnapshot, Privileges
+from odptwist.wire.constants import (
+    CLIENT_SESSION_TRACK,
+    SERVER_STATUS_AUTOCOMMIT,
+    SERVER_STATUS_IN_TRANS,
+    SERVER_STATUS_IN_TRANS_READONLY,
+    SERVER_STATUS_NO_BACKSLASH_ESCAPES,
+)
+from odptwist.wire.framing import frame
+from odptwist.wire.responses import Ok, SchemaChanged, err_for, parse_ok
+from odptwist.wire.resultset import encode_table
+
+# What a client may send ahead of the response in flight before its reading is paused.
+_AHEAD_LIMIT = 64 * 1024
+# The status flags that a client may rely on between its statements; the proxy's own answers repeat them.
+_LASTING_STATUS = (
+    SERVER_STATUS_AUTOCOMMIT
+    | SERVER_STATUS_IN_TRANS
+    | SERVER_STATUS_IN_TRANS_READONLY
+    | SERVER_STATUS_NO_BACKSLASH_ESCAPES
+)
+# How much of a statement observers are shown: the command byte and 1,024 bytes.
+_SHOWN = 1025
+_CANNOT_REPEAT = "the proxy cannot log in again for this account"
+
+
+@implementer(IPushProducer)
+class ClientSession(Protocol):
+    """Serves one client.
+
+    Attributes:
+        cs_id: the number in the greeting.
+        proxy_sessid: ODP's number, 0 before the first server greeting.
+        identity: who the client is, None before it has told.
+        peer: where it comes from.
+        plan: how it logged in, None before that.
+        tracker: follows its exchanges; None until the login is over.
+        bound: the server session that served last or serves now; None when the next statement must open one.
+        state: what the client has set up.
+        repeatable: whether the proxy can log in for this client again without asking it.
+        transactions: how many have ended.
+        reason: why it ended; None as long as it lives.
+        doom: why it ends as soon as the answer in hand is out, or None.
+    """
+
+    _log = Logger()
+    tracker: Any
+
+    def __init__(self, cs_id: int, surroundings: Surroundings, forget: Callable[[ClientSession], None]) -> None:
+        self.cs_id = cs_id
+        self.surroundings = surroundings
+        self.proxy_sessid = 0
+        self.identity: Identity | None = None
+        self.peer = Peer()
+        self.plan: LoginPlan | None = None
+        self.tracker = None
+        self.bound: ServerSession | None = None
+        self.state = SessionState()
+        self.repeatable = False
+        self.transactions = 0
+        self.reason: CloseReason | None = None
+        self.doom: CloseReason | None = None
+        self._forget = forget
+        self._detail = ""
+        self._login: Login | None = Login(self, surroundings)
+        self._reopening: ServerSession | None = None
+        self._dialogue: Deferred[None] | None = None
+        self._timer: Any = None
+        self._on_success: Callable[[], None] | None = None
+        self._lost: SqlError | None = None
+        self._privileges: Privileges | None = None
+        self._status = 0
+        self._server_full = False
+        self._observed = bool(surroundings.observers)
+        self._statement = b""
+        self._started = 0.0
+        self._gone: list[Deferred[None]] | None = []
+
+    # -- the login -----------------------------------------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        """Be connected: greet."""
+        transport = self.transport
+        transport.setTcpNoDelay(True)
+        if hasattr(transport, "setTcpKeepAlive"):
+            transport.setTcpKeepAlive(True)
+        transport.registerProducer(self, True)
+        peer = transport.getPeer()
+        self.peer = Peer(getattr(peer, "host", ""), getattr(peer, "port", 0))
+        self._timer = self.surroundings.reactor.callLater(
+            self.surroundings.limits.login_timeout, self.drop, CloseReason.LOGIN_TIMEOUT
+        )
+        if self._login is not None:
+            self.run(self._login.greet())
+
+    def logged_in(self, plan: LoginPlan, opened: Opened, response: bytes, rest: bytes) -> None:
+        """Go over to commands.
+
+        Args:
+            plan: who the client is, and how it logged in.
+            opened: the server session, now this session's own.
+            response: the bytes that tell the client.
+            rest: what the client has sent ahead.
+        """
+        self._timer.cancel()
+        self._timer = None
+        self._login = None
+        self.plan = plan
+        self.repeatable = not plan.response.auth_response
+        if plan.response.database:
+            self.state.use(plan.response.database)
+        self.tracker = Tracker(plan.agreed, self.surroundings.plain)
+        self.tracker.status = self._status = parse_ok(opened.ok, plan.agreed).status
+        self._learn_changes((opened.ok,))
+        self._bind(opened.session)
+        self.transport.write(response)
+        self._log.info("client session {cs_id} opened: {identity}", cs_id=self.cs_id, identity=self.identity)
+        if self._observed:
+            opening = self.snapshot()
+            self.surroundings.tell(lambda observer: observer.session_opened(opening))
+        if rest:
+            self.dataReceived(rest)
+
+    def became(self, plan: LoginPlan, repeatable: bool) -> None:
+        """Be another user from now on (COM_CHANGE_USER), in a fresh session."""
+        self.plan = plan
+        self.identity = plan.identity
+        self.repeatable = repeatable
+        self._privileges = None
+        self.was_reset(plan.response.database)
+
+    def was_reset(self, database: str | None) -> None:
+        """Be in a fresh session from now on (COM_RESET_CONNECTION)."""
+        self.state.reset(database)
+        self.tracker.statements = None
+
+    # -- commands ------------------------------------------------------------------------------------------------
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take a chunk of the client."""
+        tracker = self.tracker
+        try:
+            if tracker is None:
+                if self._login is not None:
+                    self._login.received(data)
+                return
+            if self.reason is not None:
+                return
+            verdict = tracker.client(data)
+            if verdict == FORWARD and not tracker.kept:
+                self.forward(data)
+            else:
+                self._go_on(data, verdict)
+        except WireError as fault:
+            self._log.warn("client session {cs_id} broke the protocol: {fault}", cs_id=self.cs_id, fault=fault)
+            self._send_error(fault)
+            self.end(CloseReason.CLIENT_BROKE_PROTOCOL, str(fault))
+        except Exception:  # noqa: BLE001 - a bug of ours must not take other sessions along
+            self._log.failure("client session {cs_id}: a chunk could not be handled", cs_id=self.cs_id)
+            self.drop(CloseReason.PROXY_FAULT, "a chunk could not be handled")
+
+    def _go_on(self, data: bytes, verdict: int) -> None:
+        """Work through what the client has sent, until something is in flight or nothing whole is left."""
+        tracker = self.tracker
+        while True:
+            if verdict == LOOK:
+                if self._observed:
+                    self._note(tracker.command)
+                look(self, tracker.command)
+            elif verdict == FORWARD:
+                self.forward(data[: len(data) - len(tracker.kept)])
+            else:
+                break
+            if tracker.busy or not tracker.kept or self.reason is not None:
+                break
+            data, tracker.kept = tracker.kept, b""
+            verdict = tracker.client(data)
+        self._mind_reading()
+
+    def _continue(self) -> None:
+        """Go on with what the client sent ahead."""
+        if self.reason is None and not self.tracker.busy and self.tracker.kept:
+            data, self.tracker.kept = self.tracker.kept, b""
+            self.dataReceived(data)
+
+    def forward(self, data: bytes, on_success: Callable[[], None] | None = None) -> None:
+        """Send a command, or a part of one, to the server.
+
+        Args:
+            data: the bytes.
+            on_success: is called when the command has been answered without an error.
+        """
+        if on_success is not None:
+            self._on_success = on_success
+        if self._observed and not self._started:
+            self._note(data[4 : 4 + _SHOWN])
+        server = self.bound
+        if server is not None:
+            server.transport.write(data)
+        elif self.tracker.awaiting:
+            self.run(self._reopen(data))
+        # Else it is a command without an answer, about something that went with the lost server session.
+
+    def responded(self) -> None:
+        """Be told that the response in flight has ended and was passed on."""
+        tracker = self.tracker
+        if tracker.status != self._status:
+            self._status_changed(tracker.status)
+        if self._on_success is not None:
+            learn, self._on_success = self._on_success, None
+            if not tracker.error:
+                learn()
+        if tracker.insert_id or tracker.changes:
+            if tracker.insert_id:
+                self.state.inserted(tracker.insert_id)
+            self._learn_changes(tracker.changes)
+        server = self.bound
+        if server is not None:
+            server.pickups += 1
+            server.versions = self.state.versions
+            if server.holds:
+                # A kill of the statement that has just ended is still in flight: nothing new until it is answered.
+                tracker.hold()
+        if self._observed:
+            self._finished(tracker.error)
+        if tracker.kept:
+            self._continue()
+
+    def released(self) -> None:
+        """Be told that a kill of a statement was answered: the next one may go."""
+        if self.bound is not None and not self.bound.holds and self.tracker.busy and not self.tracker.awaiting:
+            self.tracker.done()
+            self._continue()
+
+    def _status_changed(self, status: int) -> None:
+        if self._status & SERVER_STATUS_IN_TRANS and not status & SERVER_STATUS_IN_TRANS:
+            self.transactions += 1
+            self.state.transaction_ended()
+        self._status = status
+
+    def _learn_changes(self, payloads: tuple[bytes, ...]) -> None:
+        """Take over what session tracking tells; all but the database is learnt better from statements."""
+        agreed = self.plan.agreed if self.plan is not None else 0
+        if not agreed & CLIENT_SESSION_TRACK:
+            return
+        for payload in payloads:
+            try:
+                changes = parse_ok(payload, agreed).changes
+            except WireError as fault:
+                self._log.warn("client session {cs_id}: unreadable tracking: {fault}", cs_id=self.cs_id, fault=fault)
+                continue
+            for change in changes:
+                if isinstance(change, SchemaChanged):
+                    self.state.use(change.name)
+
+    def _note(self, statement: bytes) -> None:
+        """Remember what observers will be told of the statement that begins."""
+        self._statement = statement[:_SHOWN]
+        self._started = self.surroundings.reactor.seconds()
+
+    def _finished(self, error: int) -> None:
+        seconds = self.surroundings.reactor.seconds() - self._started
+        self._started = 0.0
+        cs_id, statement = self.cs_id, self._statement
+        self.surroundings.tell(lambda observer: observer.statement_finished(cs_id, statement, seconds, error))
+
+    # -- answers of the proxy's own ------------------------------------------------------------------------------
+
+    def answer(self, answer: Deferred[Answer]) -> None:
+        """Answer the command in hand, which the tracker has skipped, when `answer` fires."""
+        self.run(self._answer(answer))
+
+    async def _answer(self, coming: Deferred[Answer]) -> None:
+        try:
+            answer = await coming
+        except SqlError as refusal:
+            self._send_error(refusal)
+            self._answered(refusal.code)
+            return
+        status = self.tracker.status & _LASTING_STATUS
+        agreed = self.plan.agreed if self.plan is not None else 0
+        if isinstance(answer, Table):
+            self.transport.write(encode_table(answer, 1, agreed, status))
+        else:
+            ok = Ok(0, 0, status, answer.warnings, answer.message.encode())
+            self.transport.write(frame(ok.encode(agreed), 1))
+        self._answered(0)
+
+    def answer_error(self, error: SqlError) -> None:
+        """Answer the command in hand with an error, without a server."""
+        self.tracker.skip()
+        self._send_error(error)
+        self._answered(error.code)
+
+    def _answered(self, error: int) -> None:
+        if self._observed:
+            self._finished(error)
+        if self.doom is not None:
+            self.end(self.doom)
+            return
+        self.tracker.done()
+        if self.tracker.kept:
+            # Not at once: a client that sends thousands of proxy statements ahead must not keep the others waiting.
+            self.surroundings.reactor.callLater(0, self._continue)
+
+    def _send_error(self, error: OdpError) -> None:
+        self.transport.write(frame(err_for(error).encode(), 1))
+
+    # -- server sessions that end --------------------------------------------------------------------------------
+
+    async def _reopen(self, data: bytes) -> None:
+        """Open another server session, give it this session's state, and send it the command that waits."""
+        plan = self.plan
+        if self._lost is not None or not self.repeatable or plan is None:
+            self._fail_exchange(self._lost or SqlError(2013, "HY000", f"The server session ended; {_CANNOT_REPEAT}"))
+            return
+        plan = evolve(plan, response=evolve(plan.response, database=self.state.database))
+        try:
+            opened = await open_server_session(self.surroundings, plan, self._opening, lambda greeting: None)
+            await self._replay(opened.session)
+        except LoginRefused as refusal:
+            self.repeatable = False
+            self._fail_exchange(refusal)
+        except OdpError as fault:
+            self._fail_exchange(fault)
+        else:
+            self._bind(opened.session)
+            self.forward(data)
+
+    async def _replay(self, server: ServerSession) -> None:
+        try:
+            for statement in self.state.replay():
+                result = await server.query(statement)
+                if result.error is not None:
+                    raise SqlError(result.error.code, result.error.sqlstate, result.error.message)
+        except BaseException:
+            server.drop(CloseReason.STATE_LOST)
+            raise
+
+    def _opening(self, server: ServerSession | None) -> None:
+        self._reopening = server
+
+    def _bind(self, server: ServerSession) -> None:
+        self.bound = server
+        server.owner = self
+        server.versions = self.state.versions
+
+    def _fail_exchange(self, error: OdpError) -> None:
+        """Answer the exchange in flight with an error, of which not a byte was answered before; then go on clean.
+
+        A session that cannot go on, because the proxy cannot log in again, ends after the error.
+        """
+        self._lost = None
+        self._on_success = None
+        self.tracker.forget()
+        self._send_error(error)
+        if self._observed:
+            self._finished(err_for(error).code)
+        if self.bound is None and not self.repeatable:
+            self.end(CloseReason.STATE_LOST, str(error))
+        elif self.tracker.kept:
+            self._continue()
+
+    def server_lost(self, session: ServerSession, detail: str) -> None:
+        """Be told that a server session ended by itself."""
+        self.lose(session, SqlError(2013, "HY000", f"Lost connection to server {session.address}: {detail}"))
+
+    def server_broke(self, session: ServerSession, fault: WireError) -> None:
+        """Be told that a server broke the protocol amid a response."""
+        self._log.error(
+            "server session {ss_id}: server {server} broke the protocol: {fault}",
+            ss_id=session.ss_id,
+            server=session.address,
+            fault=fault,
+        )
+        session.drop(CloseReason.SERVER_BROKE_PROTOCOL, str(fault))
+        self.lose(session, SqlError(2013, "HY000", f"Server {session.address} broke the protocol: {fault}"))
+
+    def lose(self, session: ServerSession, error: SqlError) -> None:
+        """Go on without a server session that has ended, and tell the client what it has to know.
+
+        Args:
+            session: ignored unless it is the bound one.
+            error: for the client, if it has to know; what was lost is added.
+        """
+        if session is not self.bound or self.reason is not None:
+            return
+        self.bound = None
+        tracker = self.tracker
+        losses = sorted(self.state.pins)
+        if tracker.statements:
+            losses.append("prepared statements")
+        if tracker.status & SERVER_STATUS_IN_TRANS:
+            losses.insert(0, "the transaction, which was rolled back")
+        self.state.pins.clear()
+        tracker.status &= ~SERVER_STATUS_IN_TRANS
+        self._status = tracker.status
+        if losses:
+            error = SqlError(error.code, error.sqlstate, f"{error.message}; lost: {', '.join(losses)}")
+        if not self.repeatable:
+            error = SqlError(error.code, error.sqlstate, f"{error.message}; {_CANNOT_REPEAT}")
+        if not tracker.awaiting:
+            tracker.statements = None
+            if losses or not self.repeatable:
+                self._lost = error
+        elif not tracker.answered:
+            self._fail_exchange(error)
+        else:
+            self.drop(CloseReason.SERVER_LOST, error.message)
+
+    # -- for the registry ----------------------------------------------------------------------------------------
+
+    @property
+    def statement_running(self) -> bool:
+        """Whether a server works for this session now."""
+        return self.tracker is not None and self.tracker.awaiting
+
+    @property
+    def server_sessions(self) -> tuple[ServerSession, ...]:
+        """All server sessions, those that are logging in included."""
+        logging_in = self._login.opening if self._login is not None else None
+        return tuple(session for session in (self.bound, self._reopening, logging_in) if session is not None)
+
+    def asker(self) -> Asker:
+        """Return who this session is when it asks about sessions. Only after the login."""
+        if self.identity is None:
+            raise AssertionError("a statement before the login")
+        return Asker(self.cs_id, self.identity, self._privileges)
+
+    def snapshot(self) -> ClientSessionSnapshot:
+        """Return a frozen picture."""
+        running = self.statement_running
+        sessions = self.server_sessions
+        return ClientSessionSnapshot(
+            proxy_sessid=self.proxy_sessid,
+            cs_id=self.cs_id,
+            identity=self.identity,
+            host=self.peer.host,
+            port=self.peer.port,
+            database=self.state.database,
+            transactions=self.transactions,
+            state="MCS_ACTIVE_READER" if self.reason is None else "MCS_CLOSED",
+            busy=running,
+            in_transaction=bool(self._status & SERVER_STATUS_IN_TRANS),
+            tid=threading.get_native_id(),
+            pid=os.getpid(),
+            versions=self.state.versions,
+            bound=sessions[0].snapshot(running, bool(self.state.insert_id)) if sessions else None,
+        )
+
+    async def privileges(self) -> Privileges:
+        """Return what the server grants this session's account; it is asked once.
+
+        Raises:
+            ServerSessionLost: the server session ended over the question.
+        """
+        if self._privileges is None:
+            if self.bound is None or self.bound.in_dialogue or self.statement_running:
+                return Privileges.NONE
+            result = await self.bound.query("SHOW GRANTS")
+            self._privileges = _privileges((row[0] or b"").decode("utf-8", "replace") for row in result.rows)
+        return self._privileges
+
+    # -- flow control: each side is read as fast as the other takes it --------------------------------------------
+
+    def pauseProducing(self) -> None:
+        """Stop reading from the server: the client does not take more."""
+        if self.bound is not None:
+            self.bound.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Go on reading from the server."""
+        if self.bound is not None:
+            self.bound.transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """Be told that the connection ends; `connectionLost` follows."""
+
+    def server_full(self, full: bool) -> None:
+        """Be told whether the server has stopped taking what the client sends."""
+        self._server_full = full
+        self._mind_reading()
+
+    def _mind_reading(self) -> None:
+        if self.reason is not None:
+            return
+        if self._server_full or (len(self.tracker.kept) > _AHEAD_LIMIT and self.tracker.busy):
+            self.transport.pauseProducing()
+        else:
+            self.transport.resumeProducing()
+
+    # -- ends ----------------------------------------------------------------------------------------------------
+
+    def drop(self, reason: CloseReason, detail: str = "") -> None:
+        """End now: the one door for every end that owes the client nothing. Only the first end counts."""
+        if self._closing(reason, detail):
+            self._abort()
+
+    def end(self, reason: CloseReason, detail: str = "") -> None:
+        """End after the last packet, which has been written; abort if the client does not take it in time."""
+        if self._closing(reason, detail):
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+            self._timer = self.surroundings.reactor.callLater(self.surroundings.limits.last_packet_timeout, self._abort)
+
+    def quit(self) -> None:
+        """End because the client said so; its server session ends in good order too."""
+        if self.bound is not None:
+            self.bound.quit()
+        self.end(CloseReason.CLIENT_QUIT)
+
+    def kill(self, why: str) -> ServerSession | None:
+        """End because somebody said so; the client is told if it waits for an answer that has not begun.
+
+        Returns:
+            The server session that still runs a statement of it, if one does: it is the caller's now, to stop it on
+            its server and to drop it.
+        """
+        running = self.bound if self.statement_running else None
+        if running is None:
+            self.drop(CloseReason.KILLED, why)
+            return None
+        running.owner = self.bound = None
+        if self.tracker.answered:
+            self.drop(CloseReason.KILLED, why)
+        else:
+            self._send_error(interrupted(why))
+            self.end(CloseReason.KILLED, why)
+        return running
+
+    def _closing(self, reason: CloseReason, detail: str) -> bool:
+        if self.reason is not None:
+            return False
+        self.reason = reason
+        self._detail = detail
+        self._end_parts()
+        return True
+
+    def _end_parts(self) -> None:
+        """End all that belongs to this session but its own transport."""
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+        for session in self.server_sessions:
+            session.drop(CloseReason.CLIENT_SESSION_ENDED)
+        dialogue, self._dialogue = self._dialogue, None
+        if dialogue is not None:
+            dialogue.cancel()
+
+    def _abort(self) -> None:
+        self._timer = None
+        self.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Have ended, by whatever cause."""
+        last = self.snapshot() if self._observed else None
+        if self.reason is None:
+            self.reason = CloseReason.CLIENT_LOST
+            self._detail = reason.getErrorMessage()
+        self._end_parts()
+        self.bound = None
+        self._log.info(
+            "client session {cs_id} closed: {reason} {detail}",
+            cs_id=self.cs_id,
+            reason=self.reason.value,
+            detail=self._detail,
+        )
+        self._forget(self)
+        if last is not None:
+            why, detail = self.reason, self._detail
+            self.surroundings.tell(lambda observer: observer.session_closed(last, why, detail))
+        gone, self._gone = self._gone, None
+        for waiter in gone or ():
+            waiter.callback(None)
+
+    def when_gone(self) -> Deferred[None]:
+        """Fire when the connection has ended, at once if it has."""
+        waiter: Deferred[None] = Deferred()
+        if self._gone is None:
+            waiter.callback(None)
+        else:
+            self._gone.append(waiter)
+        return waiter
+
+    def run(self, dialogue: Coroutine[Any, Any, None]) -> None:
+        """Start the one dialogue that may be under way; it is cancelled when the session ends."""
+        running = Deferred.fromCoroutine(dialogue)
+        if not running.called:
+            # Else it is over, and may have started another one that must stay in its place.
+            self._dialogue = running
+        running.addErrback(self._dialogue_failed)
+
+    def _dialogue_failed(self, failure: Failure) -> None:
+        if not failure.check(CancelledError) or self.reason is None:
+            self._log.failure("client session {cs_id}: a dialogue failed", failure, cs_id=self.cs_id)
+            self.drop(CloseReason.PROXY_FAULT, "a dialogue failed")
+
+
+def _privileges(grants: Iterable[str]) -> Privileges:
+    """Read the lines of SHOW GRANTS: only what is granted on everything counts."""
+    found = Privileges.NONE
+    for line in grants:
+        granted, on, _ = line.upper().partition(" ON *.* TO ")
+        if not on:
+            continue
+        names = {name.strip() for name in granted.removeprefix("GRANT ").split(",")}
+        if names & {"ALL PRIVILEGES", "ALL", "SUPER", "CONNECTION ADMIN", "CONNECTION_ADMIN"}:
+            found |= Privileges.SUPER
+        if names & {"ALL PRIVILEGES", "ALL", "PROCESS"}:
+            found |= Privileges.PROCESS
+    return found

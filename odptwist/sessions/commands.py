@@ -1,0 +1,189 @@
+"""Commands that concern the proxy: those it answers, and those that change what it has to know.
+
+Every other command goes to the server unseen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+from attrs import evolve
+from twisted.internet.defer import Deferred
+
+from odptwist.answers import Answer
+from odptwist.errors import SqlError
+from odptwist.identity import Identity
+from odptwist.machines.exchange import SHAPES, Tracker
+from odptwist.machines.server_login import ASK_AGAIN_ANSWER, ASK_AGAIN_PLUGIN, server_user
+from odptwist.machines.session_state import Effects, SessionState, effects_of
+from odptwist.sessions.login import EMPTY_PASSWORDS, Peer, identify
+from odptwist.sessions.opening import check_tenant
+from odptwist.sessions.server import LoginPlan, ServerSession
+from odptwist.sessions.surroundings import Surroundings
+from odptwist.snapshots import Asker
+from odptwist.wire.constants import (
+    COM_CHANGE_USER,
+    COM_INIT_DB,
+    COM_PROCESS_KILL,
+    COM_QUERY,
+    COM_QUIT,
+    COM_REGISTER_SLAVE,
+    COM_RESET_CONNECTION,
+    COM_SET_OPTION,
+    COM_STMT_CLOSE,
+    COM_STMT_PREPARE,
+)
+from odptwist.wire.handshake import parse_change_user
+from odptwist.wire.primitives import decode_text
+
+
+class Commander(Protocol):
+    """What a command needs of the client session that it came from."""
+
+    surroundings: Surroundings
+    tracker: Tracker
+    state: SessionState
+    identity: Identity | None
+    plan: LoginPlan | None
+    bound: ServerSession | None
+    peer: Peer
+
+    def forward(self, data: bytes, on_success: Callable[[], None] | None = None) -> None:
+        """Send the command to the server; call `on_success` when it has answered without an error."""
+
+    def answer(self, answer: Deferred[Answer]) -> None:
+        """Answer the command when `answer` fires."""
+
+    def answer_error(self, error: SqlError) -> None:
+        """Answer the command with an error."""
+
+    def asker(self) -> Asker:
+        """Return who asks."""
+
+    def became(self, plan: LoginPlan, repeatable: bool) -> None:
+        """Be another user from now on, in a fresh session."""
+
+    def was_reset(self, database: str | None) -> None:
+        """Be in a fresh session from now on."""
+
+    def quit(self) -> None:
+        """Be told that the client leaves."""
+
+
+def look(session: Commander, command: bytes) -> None:
+    """Decide about a command: `command` is its payload, or the beginning of it if the tracker has no more yet."""
+    concern = _CONCERNS.get(command[0])
+    if concern is not None:
+        concern(session, command)
+    elif command[0] in SHAPES:
+        session.forward(session.tracker.take())
+    else:
+        session.answer_error(SqlError(1047, "08S01", "Unknown command"))
+
+
+def _query(session: Any, command: bytes) -> None:
+    text = decode_text(command[1:])
+    statements = session.surroundings.statements
+    try:
+        found = statements.find(text)
+        if found is not None and not session.tracker.whole:
+            raise SqlError(8007, "HY000", "internal cmd value is too long")
+    except SqlError as refusal:
+        session.answer_error(refusal)
+        return
+    if found is None:
+        _forward_with(session, effects_of(text))
+    else:
+        session.tracker.skip()
+        session.answer(statements.answer(found, session.asker(), session.surroundings.directory))
+
+
+def _process_kill(session: Commander, command: bytes) -> None:
+    number = int.from_bytes(command[1:5], "little")
+    _query(session, bytes((COM_QUERY,)) + b"KILL CONNECTION %d" % number)
+
+
+def _prepare(session: Commander, command: bytes) -> None:
+    text = decode_text(command[1:])
+    try:
+        if session.surroundings.statements.find(text) is not None:
+            raise SqlError(1295, "HY000", "This command is not supported in the prepared statement protocol yet")
+    except SqlError as refusal:
+        session.answer_error(refusal)
+        return
+    # When it will be executed is not known, so what it would leave behind counts as unknown from now on.
+    learn = partial(session.state.pins.add, "what a prepared statement may have set") if effects_of(text) else None
+    session.forward(session.tracker.take(), learn)
+
+
+def _close(session: Commander, command: bytes) -> None:
+    session.tracker.closed_statement(int.from_bytes(command[1:5], "little"))
+    session.forward(session.tracker.take())
+
+
+def _init_db(session: Commander, command: bytes) -> None:
+    _forward_with(session, Effects(database=decode_text(command[1:])))
+
+
+def _set_option(session: Commander, command: bytes) -> None:
+    _forward_with(session, Effects(pins=("COM_SET_OPTION",)))
+
+
+def _register_slave(session: Commander, command: bytes) -> None:
+    _forward_with(session, Effects(pins=("COM_REGISTER_SLAVE",)))
+
+
+def _reset_connection(session: Commander, command: bytes) -> None:
+    session.forward(session.tracker.take(), partial(session.was_reset, session.state.database))
+
+
+def _quit(session: Commander, command: bytes) -> None:
+    session.quit()
+
+
+def _change_user(session: Commander, command: bytes) -> None:
+    """Log in again on the same connections: only the user's name and the way of asking are the proxy's."""
+    plan, server = session.plan, session.bound
+    try:
+        if plan is None or server is None or server.greeting is None:
+            raise SqlError(2013, "HY000", "COM_CHANGE_USER needs a live server session: connect again")
+        if not session.tracker.whole:
+            raise SqlError(1153, "08S01", "Got a packet bigger than 'max_allowed_packet' bytes")
+        change = parse_change_user(command, plan.agreed)
+        identity = identify(change.user, session.surroundings.clusters, session.peer.host)
+        if session.identity is None or identity.cluster != session.identity.cluster:
+            raise SqlError(1045, "28000", "COM_CHANGE_USER cannot lead to another cluster: connect again")
+        check_tenant(session.surroundings, identity, server.greeting, session.peer.host)
+    except SqlError as refusal:
+        session.answer_error(refusal)
+        return
+    empty = change.auth_response in EMPTY_PASSWORDS
+    asking = evolve(
+        change,
+        user=server_user(identity, server.greeting),
+        auth_response=b"" if empty else ASK_AGAIN_ANSWER,
+        plugin=server.greeting.plugin if empty else ASK_AGAIN_PLUGIN,
+    )
+    response = evolve(plan.response, user=change.user, database=change.database, auth_response=asking.auth_response)
+    became = partial(session.became, evolve(plan, response=response, identity=identity), empty)
+    session.forward(session.tracker.replace(asking.encode(plan.agreed)), became)
+
+
+def _forward_with(session: Commander, effects: Effects) -> None:
+    session.forward(session.tracker.take(), partial(session.state.learn, effects) if effects else None)
+
+
+_CONCERNS: dict[int, Callable[[Commander, bytes], None]] = {
+    COM_QUIT: _quit,
+    COM_INIT_DB: _init_db,
+    COM_QUERY: _query,
+    COM_PROCESS_KILL: _process_kill,
+    COM_CHANGE_USER: _change_user,
+    COM_REGISTER_SLAVE: _register_slave,
+    COM_STMT_PREPARE: _prepare,
+    COM_STMT_CLOSE: _close,
+    COM_SET_OPTION: _set_option,
+    COM_RESET_CONNECTION: _reset_connection,
+}

@@ -1,0 +1,148 @@
+"""What a kill does, once it is known whom it hits: stop the server's work, end transports, and only then report.
+
+Source: design/kill.md. On MariaDB and MySQL, closing a connection does not stop the statement that runs on it, so a
+busy server session is stopped on its server first.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.logger import Logger
+
+from odptwist.errors import CloseReason, OdpError, SqlError, interrupted
+from odptwist.machines.exchange import Tracker
+from odptwist.sessions.opening import open_side_session
+from odptwist.sessions.server import LoginPlan, ServerSession
+from odptwist.sessions.surroundings import Surroundings
+from odptwist.snapshots import KillOutcome, KillReport
+
+_log = Logger()
+_UNKNOWN_THREAD = 1094
+_INTERRUPTED = 1317
+
+
+class Victim(Protocol):
+    """What a kill needs of a client session, be it the victim or the asker."""
+
+    cs_id: int
+    surroundings: Surroundings
+    tracker: Tracker
+    plan: LoginPlan | None
+    bound: ServerSession | None
+    repeatable: bool
+    reason: CloseReason | None
+
+    @property
+    def statement_running(self) -> bool:
+        """Whether a server works for it now."""
+
+    def kill(self, why: str) -> ServerSession | None:
+        """End it, and hand over the server session that still runs a statement."""
+
+    def lose(self, session: ServerSession, error: SqlError) -> None:
+        """Make it go on without a server session."""
+
+    def released(self) -> None:
+        """Let its next command go."""
+
+    def when_gone(self) -> Deferred[None]:
+        """Fire when its connection has ended."""
+
+
+async def kill_session(victim: Victim, asker: Victim | None, why: str) -> KillReport:
+    """End a client session that is not the asker's own, and fire when nothing is left of it."""
+    gone = victim.when_gone()
+    running = victim.kill(why)
+    detail = ""
+    if running is not None:
+        detail = await _stop(running, "KILL", victim, asker)
+        await _end(running, why, wait=not detail)
+    await gone
+    return _report(victim, detail)
+
+
+async def kill_server_session(victim: Victim, session: ServerSession, asker: Victim | None, why: str) -> KillReport:
+    """End a server session; its client session lives on, unless it is amid a response of it."""
+    detail = ""
+    if session is victim.bound and victim.statement_running:
+        # The client learns of it at once; the session is ours from here on.
+        session.owner = None
+        victim.lose(session, interrupted(why))
+        detail = await _stop(session, "KILL", victim, asker)
+        await _end(session, why, wait=not detail)
+    else:
+        gone = session.when_gone()
+        session.drop(CloseReason.KILLED, why)
+        victim.lose(session, interrupted(why))
+        await gone
+    return _report(victim, detail)
+
+
+async def kill_query(victim: Victim, asker: Victim | None) -> KillReport:
+    """Stop the statement that runs now, and no other one.
+
+    Until the server has answered the kill, the victim's next statement is held back; if its statement had ended by
+    itself, a statement of the proxy's own takes the interrupt that may still come.
+    """
+    session = victim.bound
+    if session is None or not victim.statement_running:
+        return KillReport(victim.cs_id, KillOutcome.IDLE)
+    number = victim.tracker.number
+    session.holds += 1
+    try:
+        detail = await _stop(session, "KILL QUERY", victim, asker)
+        late = victim.bound is session and not (victim.statement_running and victim.tracker.number == number)
+        if late and victim.reason is None and victim.tracker.error != _INTERRUPTED and not session.in_dialogue:
+            try:
+                await session.query("SELECT 1")
+            except OdpError as fault:
+                _log.warn("server session {ss_id}: lost over a probe: {fault}", ss_id=session.ss_id, fault=fault)
+    finally:
+        session.holds -= 1
+        if victim.bound is session and victim.reason is None:
+            victim.released()
+    return _report(victim, detail)
+
+
+async def _stop(session: ServerSession, verb: str, victim: Victim, asker: Victim | None) -> str:
+    """Tell the server of a session to stop its statement.
+
+    Returns:
+        Empty if the server confirmed, else a sentence that says why not.
+    """
+    statement = f"{verb} {session.server_sessid}"
+    timeout = session.surroundings.limits.kill_timeout
+    side: ServerSession | None = None
+    try:
+        helper = asker.bound if asker is not None and not asker.statement_running else None
+        if helper is None or helper is session or helper.in_dialogue or helper.address != session.address:
+            if victim.plan is None or not victim.repeatable:
+                return "the server was not told to stop the statement: no connection could be had to tell it"
+            helper = side = await open_side_session(session.surroundings, victim.plan, session)
+        result = await helper.query(statement, timeout)
+        if result.error is not None and result.error.code != _UNKNOWN_THREAD:
+            return f"the server refused to stop the statement: {result.error.message}"
+        return ""
+    except OdpError as fault:
+        return f"the server did not confirm that the statement stopped: {fault}"
+    finally:
+        if side is not None:
+            side.quit()
+
+
+async def _end(session: ServerSession, why: str, wait: bool) -> None:
+    """End a server session of which the server was told; give the server time to end it itself."""
+    gone = session.when_gone()
+    if wait:
+        try:
+            await session.when_gone().addTimeout(session.surroundings.limits.kill_timeout, session.surroundings.reactor)
+        except TimeoutError:
+            _log.warn("server session {ss_id}: killed, but the server keeps it open", ss_id=session.ss_id)
+    session.drop(CloseReason.KILLED, why)
+    await gone
+
+
+def _report(victim: Victim, detail: str) -> KillReport:
+    return KillReport(victim.cs_id, KillOutcome.UNCONFIRMED if detail else KillOutcome.ENDED, detail)

@@ -1,0 +1,181 @@
+"""The login of a client, in time: greeting, who it is, a server, the server's questions, the end."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from attrs import evolve, frozen
+
+from odptwist.errors import CloseReason, LoginRefused, ServerUnreachable, SqlError, WireError
+from odptwist.identity import Identity, parse_user_name
+from odptwist.interfaces import IClusters
+from odptwist.machines.client_login import ClientLogin
+from odptwist.machines.effects import Identified
+from odptwist.machines.server_login import FALLBACK, PASSED_ON
+from odptwist.sessions.inbox import DIALOGUE_LIMIT
+from odptwist.sessions.opening import Opened, access_denied, check_tenant, open_server_session
+from odptwist.sessions.server import LoginPlan, ServerSession
+from odptwist.sessions.surroundings import Surroundings
+from odptwist.snapshots import ServerTraits
+from odptwist.wire.constants import CHARSET_UTF8MB4_GENERAL_CI, CLIENT_LONG_PASSWORD, SERVER_STATUS_AUTOCOMMIT
+from odptwist.wire.framing import Deframer
+from odptwist.wire.handshake import Greeting, HandshakeResponse
+from odptwist.wire.responses import err_for
+from odptwist.wire.scramble import new_salt
+
+# Greeted like this as long as no server has told what it can do: with what all have.
+_UNHEARD = ServerTraits(
+    version="5.7.25",
+    capabilities=FALLBACK,
+    charset=CHARSET_UTF8MB4_GENERAL_CI,
+    status=SERVER_STATUS_AUTOCOMMIT,
+    plugin="mysql_native_password",
+)
+# caching_sha2_password sends a NUL for an empty password.
+EMPTY_PASSWORDS = (b"", b"\0")
+
+
+@frozen
+class Peer:
+    """Where a client comes from; `host` is empty and `port` 0 for a Unix socket."""
+
+    host: str = ""
+    port: int = 0
+
+
+class Entrant(Protocol):
+    """What a login needs of the client session that it belongs to."""
+
+    cs_id: int
+    proxy_sessid: int
+    identity: Identity | None
+    peer: Peer
+    transport: Any
+
+    def logged_in(self, plan: LoginPlan, opened: Opened, response: bytes, rest: bytes) -> None:
+        """Be told that the login succeeded: send `response`, then take `rest` as the first bytes of commands."""
+
+    def end(self, reason: CloseReason, detail: str = "") -> None:
+        """End after the last packet."""
+
+    def drop(self, reason: CloseReason, detail: str = "") -> None:
+        """End now."""
+
+    def run(self, dialogue: Any) -> None:
+        """Start a coroutine that ends with the session."""
+
+
+class Login:
+    """Leads one client from its connection to its first command.
+
+    Attributes:
+        opening: the server session that is logging in for it now, or None.
+    """
+
+    def __init__(self, session: Entrant, surroundings: Surroundings) -> None:
+        self.opening: ServerSession | None = None
+        self._session = session
+        self._surroundings = surroundings
+        self._machine: ClientLogin | None = None
+        self._deframer = Deframer(DIALOGUE_LIMIT)
+        self._promised = 0
+        self._over = False
+
+    async def greet(self) -> None:
+        """Greet, as soon as it is known what the servers can do."""
+        clusters = self._surroundings.clusters
+        if clusters.promise() is None:
+            await self._surroundings.probe()
+        traits = clusters.promise() or _UNHEARD
+        self._promised = (traits.capabilities & PASSED_ON) | CLIENT_LONG_PASSWORD
+        greeting = Greeting(
+            server_version=traits.version,
+            thread_id=self._session.cs_id,
+            salt=new_salt(),
+            capabilities=self._promised,
+            mariadb_capabilities=0,
+            charset=traits.charset,
+            status=traits.status,
+            plugin=traits.plugin,
+        )
+        self._machine = ClientLogin()
+        self._session.transport.write(self._machine.greet(greeting))
+
+    def received(self, data: bytes) -> None:
+        """Take bytes of the client."""
+        if self._over:
+            return
+        if self._machine is None:
+            self._session.drop(CloseReason.CLIENT_BROKE_PROTOCOL, "it spoke before the greeting")
+            return
+        try:
+            packet = self._deframer.receive_one(data)
+            while packet is not None:
+                effect = self._machine.receive(packet)
+                if isinstance(effect, Identified):
+                    self._session.run(self._log_in(self._machine, effect.response))
+                elif self.opening is not None:
+                    self.opening.answer(effect.payload)
+                packet = None if self._over else self._deframer.receive_one(b"")
+        except WireError as fault:
+            self._refuse(err_for(fault).encode(), CloseReason.CLIENT_BROKE_PROTOCOL, str(fault))
+
+    async def _log_in(self, machine: ClientLogin, response: HandshakeResponse) -> None:
+        session = self._session
+        try:
+            identity = session.identity = identify(response.user, self._surroundings.clusters, session.peer.host)
+            if response.auth_response in EMPTY_PASSWORDS:
+                response = evolve(response, auth_response=b"")
+            plan = LoginPlan(response, identity, response.capabilities & self._promised)
+            opened = await open_server_session(
+                self._surroundings, plan, self._opening, self._greeted, self._ask, lambda: machine.asked
+            )
+        except LoginRefused as refusal:
+            self._refuse(refusal.payload, CloseReason.LOGIN_REFUSED)
+        except SqlError as refusal:
+            self._refuse(err_for(refusal).encode(), CloseReason.LOGIN_REFUSED, refusal.message)
+        except ServerUnreachable as fault:
+            self._refuse(err_for(fault).encode(), CloseReason.SERVER_UNREACHABLE, str(fault))
+        else:
+            self._over = True
+            session.logged_in(plan, opened, machine.accept(opened.ok), self._deframer.take_rest())
+
+    def _opening(self, server: ServerSession | None) -> None:
+        self.opening = server
+
+    def _greeted(self, greeting: Greeting) -> None:
+        """Take a server's greeting: this is when ODP numbers a session, and when a tenant can be judged."""
+        session = self._session
+        if not session.proxy_sessid:
+            host = session.transport.getHost()
+            session.proxy_sessid = self._surroundings.numbers.new_proxy_sessid(
+                getattr(host, "host", ""), getattr(host, "port", 0)
+            )
+        if session.identity is not None:
+            check_tenant(self._surroundings, session.identity, greeting, session.peer.host)
+
+    def _ask(self, payload: bytes) -> None:
+        if self._machine is not None:
+            self._session.transport.write(self._machine.ask(payload))
+
+    def _refuse(self, payload: bytes, reason: CloseReason, detail: str = "") -> None:
+        """End the login with an ERR packet, and the session with it."""
+        self._over = True
+        if self._machine is not None:
+            self._session.transport.write(self._machine.refuse(payload))
+        self._session.end(reason, detail)
+
+
+def identify(user: str, clusters: IClusters, host: str) -> Identity:
+    """Read a user name.
+
+    Raises:
+        SqlError: 1045 if it is none, 4669 if its cluster is not known.
+    """
+    try:
+        identity = parse_user_name(user, clusters.names, clusters.default_name)
+    except ValueError:
+        raise access_denied(user, host) from None
+    if identity.cluster not in clusters.names:
+        raise SqlError(4669, "HY000", "cluster not exist")
+    return identity

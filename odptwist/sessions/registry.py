@@ -1,0 +1,225 @@
+"""All client sessions of this proxy, their numbers, and the one door for looking at them and ending them."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
+
+from attrs import evolve
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import ServerFactory
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from odptwist.errors import CloseReason, ServerSessionLost, SqlError, not_owner, unknown_thread
+from odptwist.interfaces import IAccessPolicy, ISessionDirectory
+from odptwist.sessions.client import ClientSession
+from odptwist.sessions.kill import kill_query, kill_server_session, kill_session
+from odptwist.sessions.surroundings import Surroundings
+from odptwist.snapshots import (
+    Asker,
+    ClientSessionSnapshot,
+    Decision,
+    KillOutcome,
+    KillReport,
+    KillScope,
+    KillTarget,
+    Privileges,
+    Verb,
+)
+
+T = TypeVar("T")
+
+# Version 1 of ODP's ids with one thread has 22 bits of running number (spec 5.1), so a number returns after 4 million.
+_LAST_CS_ID = (1 << 22) - 1
+
+
+class Numbers:
+    """Counts sessions as ODP does (spec section 5)."""
+
+    def __init__(self) -> None:
+        self._ss_id = 0
+        self._proxy_sessid = 0
+
+    def new_ss_id(self) -> int:
+        """Return the number of a new server session: from 1, never used again."""
+        self._ss_id += 1
+        return self._ss_id
+
+    def new_proxy_sessid(self, host: str, port: int) -> int:
+        """Return IPv4 address << 32 | port << 16 | counter; without an IPv4 address its part is 0."""
+        self._proxy_sessid += 1
+        address = 0
+        if host.count(".") == 3:
+            address = int.from_bytes(bytes(int(part) for part in host.split(".")), "big")
+        return address << 32 | port << 16 | (self._proxy_sessid & 0xFFFF)
+
+
+@implementer(ISessionDirectory)
+class Registry(ServerFactory):
+    """Makes, knows and ends client sessions.
+
+    `surroundings` must be set before the first connection; they name this registry as their directory.
+    """
+
+    noisy = False
+    _log = Logger()
+    surroundings: Surroundings
+
+    def __init__(self, policy: IAccessPolicy) -> None:
+        self._policy = policy
+        self._sessions: dict[int, ClientSession] = {}
+        self._last = 0
+
+    def logPrefix(self) -> str:
+        """Return what Twisted calls a listening port in the log."""
+        return "odptwist"
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    # -- sessions come and go ------------------------------------------------------------------------------------
+
+    def buildProtocol(self, addr: IAddress | None) -> ClientSession:
+        """Make a session for a client that has connected, with a number that no live session has."""
+        number = self._last
+        while True:
+            number = number % _LAST_CS_ID + 1
+            if number not in self._sessions:
+                break
+        self._last = number
+        session = ClientSession(number, self.surroundings, self._forget)
+        session.factory = self
+        self._sessions[number] = session
+        return session
+
+    def _forget(self, session: ClientSession) -> None:
+        self._sessions.pop(session.cs_id, None)
+
+    def stop(self) -> Deferred[None]:
+        """Drop every session; fires when all are gone."""
+        sessions = list(self._sessions.values())
+        waiting = DeferredList([session.when_gone() for session in sessions])
+        for session in sessions:
+            session.drop(CloseReason.PROXY_STOPPED)
+        return waiting.addCallback(lambda _: None)
+
+    # -- the directory -------------------------------------------------------------------------------------------
+
+    def sessions(self, asker: Asker) -> Deferred[Sequence[ClientSessionSnapshot]]:
+        """Fire with all sessions that the asker may see, by rising cs_id."""
+        return self._deferred(self._visible(asker))
+
+    async def _visible(self, asker: Asker) -> Sequence[ClientSessionSnapshot]:
+        found = []
+        for cs_id in sorted(self._sessions):
+            session = self._sessions.get(cs_id)
+            if session is None:
+                continue
+            decision, asker = await self._decide(asker, Verb.SEE, session)
+            if decision is Decision.ALLOWED and session.reason is None:
+                found.append(session.snapshot())
+        return found
+
+    def session(self, asker: Asker, number: int) -> Deferred[ClientSessionSnapshot]:
+        """Fire with the session that a cs_id or connection id names, or fail with 1094."""
+        return self._deferred(self._look_up(asker, number))
+
+    async def _look_up(self, asker: Asker, number: int) -> ClientSessionSnapshot:
+        session, _ = await self._find(asker, number)
+        return session.snapshot()
+
+    async def _find(self, asker: Asker, number: int) -> tuple[ClientSession, Asker]:
+        """Return the one visible session that a number names; see design/kill.md for numbers that name two."""
+        named = [
+            session
+            for session in self._sessions.values()
+            if session.reason is None
+            and (session.cs_id == number or any(s.server_sessid == number for s in session.server_sessions))
+        ]
+        visible = []
+        for session in named:
+            decision, asker = await self._decide(asker, Verb.SEE, session)
+            if decision is not Decision.INVISIBLE and session.reason is None:
+                visible.append(session)
+        if number <= 0 or not visible:
+            raise unknown_thread(number)
+        if len(visible) > 1:
+            raise _ambiguous(number, visible)
+        return visible[0], asker
+
+    async def _decide(self, asker: Asker, verb: Verb, session: ClientSession) -> tuple[Decision, Asker]:
+        """Ask the access policy, and the asker's server for its privileges if the policy needs them."""
+        try:
+            decision = self._policy.decide(asker, verb, session.cs_id, session.identity)
+            if decision is Decision.NEEDS_PRIVILEGES:
+                own = self._sessions.get(asker.cs_id)
+                privileges = Privileges.NONE
+                if own is not None:
+                    try:
+                        privileges = await own.privileges()
+                    except ServerSessionLost:
+                        self._log.warn("client session {cs_id}: privileges unknown", cs_id=asker.cs_id)
+                asker = evolve(asker, privileges=privileges)
+                decision = self._policy.decide(asker, verb, session.cs_id, session.identity)
+        except Exception:  # noqa: BLE001 - an extension may raise anything, and what it guards stays closed
+            self._log.failure("access policy {policy} failed", policy=self._policy)
+            decision = Decision.INVISIBLE
+        return (Decision.INVISIBLE if decision is Decision.NEEDS_PRIVILEGES else decision), asker
+
+    # -- kills ---------------------------------------------------------------------------------------------------
+
+    def kill(self, target: KillTarget, scope: KillScope, by: Asker, reason: str = "") -> Deferred[KillReport]:
+        """End a session, a statement or a server session; see `ISessionDirectory`."""
+        return self._deferred(self._kill(target, scope, by, reason))
+
+    async def _kill(self, target: KillTarget, scope: KillScope, by: Asker, reason: str) -> KillReport:
+        if target.id is None:
+            own = self._sessions.get(by.cs_id)
+            if own is None:
+                raise unknown_thread(by.cs_id)
+            victim = own
+        else:
+            victim, by = await self._find(by, target.id)
+        verb = Verb.KILL_QUERY if scope is KillScope.QUERY else Verb.KILL
+        if target.ss_id is not None:
+            verb = Verb.KILL_SERVER_SESSION
+        number = target.id if target.id is not None else by.cs_id
+        decision, by = await self._decide(by, verb, victim)
+        if decision is Decision.INVISIBLE or victim.reason is not None:
+            raise unknown_thread(number)
+        if decision is Decision.DENIED:
+            raise not_owner(number)
+        helper = self._sessions.get(by.cs_id)
+        why = f"killed by client session {by.cs_id} ({by.identity})" + (f": {reason}" if reason else "")
+        self._log.info(
+            "client session {cs_id}: {verb} {ss_id}{why}",
+            cs_id=victim.cs_id,
+            verb=verb.value,
+            ss_id="" if target.ss_id is None else f"{target.ss_id} ",
+            why=why,
+        )
+        if target.ss_id is not None:
+            session = next((s for s in victim.server_sessions if s.ss_id == target.ss_id), None)
+            if session is None:
+                raise unknown_thread(target.ss_id)
+            return await kill_server_session(victim, session, helper, why)
+        if scope is KillScope.QUERY:
+            return await kill_query(victim, helper)
+        if victim.cs_id == by.cs_id:
+            victim.doom = CloseReason.KILLED_ITSELF
+            return KillReport(victim.cs_id, KillOutcome.ITSELF)
+        return await kill_session(victim, helper, why)
+
+    def _deferred(self, asking: Coroutine[Any, Any, T]) -> Deferred[T]:
+        return Deferred.fromCoroutine(asking)
+
+
+def _ambiguous(number: int, sessions: Sequence[ClientSession]) -> SqlError:
+    """Return the refusal of a number that names several sessions, and how to name each."""
+    candidates = []
+    for session in sessions:
+        how = "its own id" if session.cs_id == number else "its connection id"
+        candidates.append(f"client session {session.cs_id} by {how}")
+    return SqlError(1094, "HY000", f"Unknown thread id: {number} is ambiguous: {', '.join(candidates)}")

@@ -1,0 +1,90 @@
+"""What every session of a proxy shares: the seams to the rest of the house, and the limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from odptwist.identity import Identity
+from odptwist.interfaces import (
+    IClusters,
+    IRouter,
+    ISessionDirectory,
+    ISessionObserver,
+    IStatements,
+)
+from odptwist.snapshots import Address
+
+
+@frozen
+class Limits:
+    """Times in seconds."""
+
+    login_timeout: float = 10.0
+    """For the whole login of a client (ODP's, spec 7.3)."""
+    connect_timeout: float = 5.0
+    """For connecting to a server, and for each of its answers to the proxy's login (ODP's, spec 9.2)."""
+    kill_timeout: float = 5.0
+    """For a server's answer to a kill, and for the end that it promised (design/kill.md)."""
+    last_packet_timeout: float = 1.0
+    """For the last packet that a peer is owed when its session ends."""
+    query_timeout: float = 5.0
+    """For the proxy's own small questions to a server."""
+
+
+class Numbers(Protocol):
+    """Where sessions get their numbers."""
+
+    def new_ss_id(self) -> int:
+        """Return the number of a new server session, never used before."""
+
+    def new_proxy_sessid(self, host: str, port: int) -> int:
+        """Return the proxy_sessid of a client session that came in at this address and has reached a server."""
+
+
+@frozen
+class Surroundings:
+    """The rest of the house, as a session sees it.
+
+    Attributes:
+        probe: asks the servers for their greetings, and fires when all have answered or failed; it never fails.
+        plain: from `odptwist.machines.exchange.plain_prefixes`.
+    """
+
+    reactor: Any
+    clusters: IClusters
+    router: IRouter
+    statements: IStatements
+    directory: ISessionDirectory
+    numbers: Numbers
+    probe: Callable[[], Deferred[None]]
+    plain: frozenset[bytes]
+    observers: Sequence[ISessionObserver] = ()
+    limits: Limits = Limits()
+
+    def tell(self, event: Callable[[ISessionObserver], None]) -> None:
+        """Tell every observer of something; what they raise is logged and goes no further."""
+        for observer in self.observers:
+            try:
+                event(observer)
+            except Exception:  # noqa: BLE001 - an extension may raise anything
+                _log.failure("session observer {observer} failed", observer=observer)
+
+    def servers_for(self, identity: Identity) -> tuple[Address, ...]:
+        """Return the servers to try for a login, as the router says; in the order of the settings if it fails."""
+        servers = tuple(self.clusters.servers(identity.cluster))
+        try:
+            chosen = tuple(self.router.choose_servers(identity, servers))
+            if chosen and set(chosen) <= set(servers):
+                return chosen
+            _log.error("router {router} chose {chosen}: servers are tried in order", router=self.router, chosen=chosen)
+        except Exception:  # noqa: BLE001 - an extension may raise anything
+            _log.failure("router {router} failed: servers are tried in order", router=self.router)
+        return servers
+
+
+_log = Logger()

@@ -1,0 +1,91 @@
+"""All proxy statements, built-in and from plugins: finds the one that a text is, and guards its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeGuard
+
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from odptwist.answers import Answer, Done, Table
+from odptwist.errors import SqlError
+from odptwist.interfaces import FoundStatement, IProxyStatement, ISessionDirectory, IStatements
+from odptwist.snapshots import Asker
+from odptwist.statements.grammar import find_first_word, is_multi_statement, refuse_hidden_kill
+
+
+@implementer(IStatements)
+class StatementTable:
+    """Asks statements in order, and lets no extension leave a client without an answer.
+
+    Args:
+        statements: the first one that claims a text wins.
+    """
+
+    _log = Logger()
+
+    def __init__(self, statements: Sequence[IProxyStatement]) -> None:
+        claims: dict[str, tuple[tuple[str, IProxyStatement], ...]] = {}
+        for statement in statements:
+            for word in dict.fromkeys(statement.first_words):
+                claims[word] = (*claims.get(word, ()), (statement.name, statement))
+        self._claims = claims
+        self.first_words = frozenset(claims)
+
+    def find(self, text: str) -> FoundStatement | None:
+        """Return the proxy statement that the text is, or None: it is for the server.
+
+        Give it every text that begins with one of `first_words` (past white space and comments), and every text that
+        contains KILL in any case, or begins with PREPARE or EXECUTE. Others may be given.
+
+        Raises:
+            SqlError: the client gets it, and no server the text.
+        """
+        refuse_hidden_kill(text)
+        word, start = find_first_word(text)
+        statements = self._claims.get(word)
+        if statements is None or is_multi_statement(text):
+            return None
+        for name, statement in statements:
+            try:
+                request = statement.parse(text[start:])
+            except SqlError:
+                raise
+            except Exception:  # noqa: BLE001 - an extension may raise anything, and must not stop the text
+                self._log.failure("proxy statement {statement} cannot read a text: skipped", statement=name)
+            else:
+                if request is not None:
+                    return FoundStatement(name, statement, request)
+        return None
+
+    def answer(self, found: FoundStatement, asker: Asker, directory: ISessionDirectory) -> Deferred[Answer]:
+        """Fire with the answer, or fail with a `SqlError` and nothing else."""
+        return Deferred.fromCoroutine(self._answer(found, asker, directory))
+
+    async def _answer(self, found: FoundStatement, asker: Asker, directory: ISessionDirectory) -> Answer:
+        try:
+            answer: object = await maybeDeferred(found.statement.answer, found.request, asker, directory)
+            if _is_answer(answer):
+                return answer
+            raise TypeError(f"an answer must be a Done, or a Table of int, str and None; not {type(answer)}")
+        except SqlError:
+            raise
+        except CancelledError:
+            self._log.debug(
+                "proxy statement {statement} of {cs_id} was cancelled", statement=found.name, cs_id=asker.cs_id
+            )
+        except Exception:  # noqa: BLE001 - an extension may raise anything, and the client waits for an answer
+            self._log.failure("proxy statement {statement} of {cs_id} failed", statement=found.name, cs_id=asker.cs_id)
+        raise SqlError(1105, "HY000", "the proxy statement failed; the proxy's log says why")
+
+
+def _is_answer(answer: object) -> TypeGuard[Answer]:
+    if isinstance(answer, Table):
+        size = len(answer.columns)
+        return all(
+            len(row) == size and all(value is None or isinstance(value, (int, str)) for value in row)
+            for row in answer.rows
+        )
+    return isinstance(answer, Done)

@@ -1,0 +1,122 @@
+"""A directory of sessions that never lived, for tests of statements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from attrs import Factory, define
+from twisted.internet.defer import Deferred, fail, succeed
+from zope.interface import implementer
+
+from odptwist.errors import SqlError, unknown_thread
+from odptwist.identity import Identity
+from odptwist.interfaces import ISessionDirectory
+from odptwist.snapshots import (
+    Address,
+    Asker,
+    ClientSessionSnapshot,
+    KillOutcome,
+    KillReport,
+    KillScope,
+    KillTarget,
+    ServerSessionSnapshot,
+    Versions,
+)
+
+ROOT = Identity("root", "sys", "ob1")
+SERVER = Address("10.0.0.1", 2881)
+UNCHANGED = Versions()
+
+
+def make_server_session(
+    ss_id: int = 1,
+    server_sessid: int = 2147549203,
+    address: Address = SERVER,
+    state: str = "MSS_KA_CLIENT_SLAVE",
+    pickups: int = 1,
+    attached: bool = False,
+    last_insert_id: bool = False,
+    versions: Versions = UNCHANGED,
+) -> ServerSessionSnapshot:
+    """Return an idle server session but for what is said."""
+    return ServerSessionSnapshot(ss_id, server_sessid, address, state, pickups, attached, last_insert_id, versions)
+
+
+def make_client_session(
+    cs_id: int = 7,
+    identity: Identity | None = ROOT,
+    proxy_sessid: int = 756006681247547400,
+    host: str = "127.0.0.1",
+    port: int = 23706,
+    database: str | None = None,
+    transactions: int = 0,
+    state: str = "MCS_ACTIVE_READER",
+    busy: bool = False,
+    in_transaction: bool = False,
+    versions: Versions = UNCHANGED,
+    bound: ServerSessionSnapshot | None = None,
+    pool: tuple[ServerSessionSnapshot, ...] = (),
+) -> ClientSessionSnapshot:
+    """Return an idle client session of the manual's example but for what is said."""
+    return ClientSessionSnapshot(
+        proxy_sessid=proxy_sessid,
+        cs_id=cs_id,
+        identity=identity,
+        host=host,
+        port=port,
+        database=database,
+        transactions=transactions,
+        state=state,
+        busy=busy,
+        in_transaction=in_transaction,
+        tid=2230520,
+        pid=2230520,
+        versions=versions,
+        bound=bound,
+        pool=pool,
+    )
+
+
+@define
+class Kill:
+    """A kill that was asked for."""
+
+    target: KillTarget
+    scope: KillScope
+    by: Asker
+    reason: str
+
+
+@implementer(ISessionDirectory)
+@define
+class FakeDirectory:
+    """Everybody sees everything; kills are written down and end as `outcome` says, or as `error`.
+
+    Ids are found as the contract wants: by cs_id or connection id, and not if they name two sessions.
+    """
+
+    known: tuple[ClientSessionSnapshot, ...] = ()
+    outcome: KillOutcome = KillOutcome.ENDED
+    detail: str = ""
+    error: SqlError | None = None
+    kills: list[Kill] = Factory(list)
+
+    def sessions(self, asker: Asker) -> Deferred[Sequence[ClientSessionSnapshot]]:
+        """Fire with all that are known, in their order."""
+        return succeed(self.known)
+
+    def session(self, asker: Asker, number: int) -> Deferred[ClientSessionSnapshot]:
+        """Fire with the one that the number names."""
+        found = [
+            each
+            for each in self.known
+            if number == each.cs_id or number in [server.server_sessid for server in each.server_sessions]
+        ]
+        return succeed(found[0]) if len(found) == 1 else fail(unknown_thread(number))
+
+    def kill(self, target: KillTarget, scope: KillScope, by: Asker, reason: str = "") -> Deferred[KillReport]:
+        """Write the kill down and fire with what was set."""
+        self.kills.append(Kill(target, scope, by, reason))
+        if self.error is not None:
+            return fail(self.error)
+        return succeed(KillReport(by.cs_id if target.id is None else target.id, self.outcome, self.detail))
