@@ -142,6 +142,6 @@ def interrupted(why: str = "") -> SqlError:
     return SqlError(1317, "70100", f"Query execution was interrupted{': ' if why else ''}{why}")
 
 
-def bad_proxy_statement() -> SqlError:
-    """Return ODP's answer to a proxy statement that it cannot read."""
-    return SqlError(5010, "21000", "Unknown operator, bad internal cmd")
+def bad_proxy_statement(detail: str = "") -> SqlError:
+    """Return ODP's answer to a proxy statement that it cannot read; `detail` says what would be understood."""
+    return SqlError(5010, "21000", f"Unknown operator, bad internal cmd{': ' if detail else ''}{detail}")

@@ -30,10 +30,10 @@ class IClusters(Interface):
     names = Attribute("Collection[str]: the clusters' names, at least one")
     default_name = Attribute("str: the cluster of a user who names none")
 
-    def servers(cluster: str) -> Sequence[Address]:  # type: ignore[empty-body]
+    def servers(cluster: str) -> Sequence[Address]:
         """Return the servers of a known cluster, in the order of the settings; never empty."""
 
-    def accepts_tenant(cluster: str, tenant: str) -> bool:  # type: ignore[empty-body]
+    def accepts_tenant(cluster: str, tenant: str) -> bool:
         """Return whether users of a cluster without real tenants may give this one as a label."""
 
     def heard(address: Address, traits: ServerTraits) -> None:
@@ -46,7 +46,7 @@ class IClusters(Interface):
 class IRouter(Interface):
     """Chooses servers. Called once per new server session, never per query; must not block."""
 
-    def choose_servers(identity: Identity, servers: Sequence[Address]) -> Sequence[Address]:  # type: ignore[empty-body]
+    def choose_servers(identity: Identity, servers: Sequence[Address]) -> Sequence[Address]:
         """Return the servers to try, best first.
 
         Args:
@@ -61,10 +61,11 @@ class IRouter(Interface):
 class IAccessPolicy(Interface):
     """Decides who may see and kill whom. Every entrance asks it, for every verb; must not block or raise."""
 
-    def decide(asker: Asker, verb: Verb, cs_id: int, owner: Identity | None) -> Decision:  # type: ignore[empty-body]
+    def decide(asker: Asker, verb: Verb, cs_id: int, owner: Identity | None) -> Decision:
         """Return what the asker may do with the session `cs_id` of `owner` (None: not logged in yet).
 
-        `NEEDS_PRIVILEGES` makes the directory ask the asker's server for its privileges, once a session, and decide again.
+        `NEEDS_PRIVILEGES` makes the directory ask the asker's server for its privileges, once a session, and decide
+        again.
         If this raises, the fault is logged and the session is invisible.
         """
 
@@ -72,18 +73,16 @@ class IAccessPolicy(Interface):
 class ISessionDirectory(Interface):
     """The sessions of this proxy, for statements and whoever else asks about them or ends them."""
 
-    def sessions(asker: Asker) -> Deferred[Sequence[ClientSessionSnapshot]]:  # type: ignore[empty-body]
+    def sessions(asker: Asker) -> Deferred[Sequence[ClientSessionSnapshot]]:
         """Fire with all sessions that the asker may see, by rising cs_id."""
 
-    def session(asker: Asker, number: int) -> Deferred[ClientSessionSnapshot]:  # type: ignore[empty-body]
+    def session(asker: Asker, number: int) -> Deferred[ClientSessionSnapshot]:
         """Fire with the session that a cs_id or connection id names.
 
         Fails with `SqlError` 1094 if it is absent, invisible, or names two sessions.
         """
 
-    def kill(  # type: ignore[empty-body]
-        target: KillTarget, scope: KillScope, by: Asker, reason: str = ""
-    ) -> Deferred[KillReport]:
+    def kill(target: KillTarget, scope: KillScope, by: Asker, reason: str = "") -> Deferred[KillReport]:
         """End a session, a statement or a server session: the one door for every kill.
 
         Args:
@@ -103,11 +102,11 @@ class IProxyStatement(Interface):
 
     name = Attribute("str: what the log calls it")
     first_words = Attribute(
-        "tuple[str, ...]: the upper-case words such a statement may begin with (at least three letters each). Texts that "
-        "begin otherwise are never shown to it. Naming a frequent word (SELECT) costs every such query some microseconds."
+        "tuple[str, ...]: the upper-case words that such a statement may begin with (of at least three letters each). "
+        "Texts that begin otherwise are never shown to it. A frequent word (SELECT) costs each such query microseconds."
     )
 
-    def parse(text: str) -> object | None:  # type: ignore[empty-body]
+    def parse(text: str) -> object | None:
         """Return a request if the text is this statement, None if it is not.
 
         Called on the reactor's thread with every text that begins with one of `first_words`, without comments before
@@ -115,7 +114,7 @@ class IProxyStatement(Interface):
         Any other exception is logged, and the text goes on as if this statement did not exist.
         """
 
-    def answer(request: object, asker: Asker, directory: ISessionDirectory) -> Deferred[Answer]:  # type: ignore[empty-body]
+    def answer(request: object, asker: Asker, directory: ISessionDirectory) -> Deferred[Answer]:
         """Fire with the answer to a request of `parse`.
 
         May take its time: other sessions go on, this client waits. A `SqlError` becomes the ERR packet; any other
@@ -157,8 +156,8 @@ class IStatements(Interface):
 
     first_words = Attribute("frozenset[str]: the upper-case words that a proxy statement may begin with")
 
-    def find(text: str) -> FoundStatement | None:  # type: ignore[empty-body]
+    def find(text: str) -> FoundStatement | None:
         """Return the proxy statement that a text is, None if it goes to the server. `SqlError` refuses the text."""
 
-    def answer(found: FoundStatement, asker: Asker, directory: ISessionDirectory) -> Deferred[Answer]:  # type: ignore[empty-body]
+    def answer(found: FoundStatement, asker: Asker, directory: ISessionDirectory) -> Deferred[Answer]:
         """Fire with the answer, or fail with `SqlError` and nothing else."""

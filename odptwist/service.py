@@ -76,7 +76,7 @@ class ProxyService(Service):
         )
         self._embedded: EmbeddedServer | None = None
         self._ports: list[IListeningPort] = []
-        # Those who wait for the servers' greetings; from the beginning, because the first question is asked at the start.
+        # Those who wait for the servers' greetings. Not None at first: the first question is asked at the start.
         self._probing: list[Deferred[None]] | None = []
         self._stopping = False
 
@@ -87,12 +87,12 @@ class ProxyService(Service):
 
     def privilegedStartService(self) -> None:
         """Bind the ports, while the process may still bind low ones."""
-        super().privilegedStartService()
+        super().privilegedStartService()  # type: ignore[no-untyped-call]
         self._listen()
 
     def startService(self) -> None:
         """Start the embedded server, or ask the servers of the settings what they can do."""
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
         self._listen()
         Deferred.fromCoroutine(self._start()).addErrback(self._failed)
 
@@ -110,7 +110,7 @@ class ProxyService(Service):
 
     async def _start(self) -> None:
         if self._settings.embedded:
-            self._embedded = EmbeddedServer(self._reactor, self._settings.data_dir, on_exit=self._embedded_ended)
+            self._embedded = EmbeddedServer(self._reactor, str(self._settings.data_dir), on_exit=self._embedded_ended)
             address = await self._embedded.start()
             self._clusters.add_server(self._clusters.default_name, address)
         await self._ask_servers()
@@ -176,7 +176,7 @@ class ProxyService(Service):
 
     def stopService(self) -> Deferred[None]:
         """Stop listening, drop all sessions, stop the embedded server; fires when all that is done."""
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]
         self._stopping = True
         return Deferred.fromCoroutine(self._stop())
 

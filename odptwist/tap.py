@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from twisted.application.service import IService
 from twisted.python import usage
@@ -27,7 +27,7 @@ class Options(usage.Options):
         "user@tenant#cluster; SHOW PROXYSESSION lists their sessions and KILL PROXYSESSION id ends them. "
         "Run `twistd --nodaemon odp ...` to stay in the foreground and log to the terminal."
     )
-    optParameters = [
+    optParameters: ClassVar = [
         [
             "cluster-name",
             None,
@@ -44,10 +44,10 @@ class Options(usage.Options):
     def __init__(self) -> None:
         self._ports: list[str] = []
         self._servers: list[str] = []
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
 
     def opt_port(self, text: str) -> None:
-        """Where clients connect: a number, or an endpoint such as tcp:2883:interface=127.0.0.1; repeatable [default: 2883].
+        """Where clients connect: a number or an endpoint, as in tcp:2883:interface=127.0.0.1; repeatable [default: 2883].
 
         A bare number listens on all addresses; on loopback only before the embedded server, whose root has no password.
         """
@@ -75,7 +75,7 @@ class Options(usage.Options):
             )
             if self.settings.embedded:
                 find_seekdb()
-                DataDirectory(self.settings.data_dir).check()
+                DataDirectory(str(self.settings.data_dir)).check()
         except OdpError as fault:
             raise usage.UsageError(str(fault)) from None
 

@@ -226,11 +226,11 @@ class EmbeddedServer:
 
     async def _log_in(self, address: Address) -> None:
         """Log in and out again; return if the server said anything that a server in service says."""
-        endpoint = UNIXClientEndpoint(self._reactor, address.path, timeout=LOGIN_TIMEOUT)  # type: ignore[no-untyped-call]
+        endpoint = UNIXClientEndpoint(self._reactor, address.path, timeout=LOGIN_TIMEOUT)
         probe = LoginProbe()
         factory = Factory.forProtocol(lambda: probe)
         factory.noisy = False  # Otherwise it logs twice a poll, as connectProtocol's factory does.
-        await endpoint.connect(factory)  # type: ignore[no-untyped-call]
+        await endpoint.connect(factory)
         await probe.answered.addTimeout(LOGIN_TIMEOUT, self._reactor)
 
     async def _end(self) -> None:

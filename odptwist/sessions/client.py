@@ -10,7 +10,7 @@ from typing import Any
 from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IPushProducer
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -24,6 +24,7 @@ from odptwist.sessions.commands import look
 from odptwist.sessions.login import Login, Peer
 from odptwist.sessions.opening import Opened, open_server_session
 from odptwist.sessions.server import LoginPlan, ServerSession
+from odptwist.sessions.session import Session
 from odptwist.sessions.surroundings import Surroundings
 from odptwist.snapshots import Asker, ClientSessionSnapshot, Privileges
 from odptwist.wire.constants import (
@@ -52,7 +53,7 @@ _CANNOT_REPEAT = "the proxy cannot log in again for this account"
 
 
 @implementer(IPushProducer)
-class ClientSession(Protocol):
+class ClientSession(Session):
     """Serves one client.
 
     Attributes:
@@ -66,7 +67,6 @@ class ClientSession(Protocol):
         state: what the client has set up.
         repeatable: whether the proxy can log in for this client again without asking it.
         transactions: how many have ended.
-        reason: why it ended; None as long as it lives.
         doom: why it ends as soon as the answer in hand is out, or None.
     """
 
@@ -74,8 +74,8 @@ class ClientSession(Protocol):
     tracker: Any
 
     def __init__(self, cs_id: int, surroundings: Surroundings, forget: Callable[[ClientSession], None]) -> None:
+        super().__init__(surroundings)
         self.cs_id = cs_id
-        self.surroundings = surroundings
         self.proxy_sessid = 0
         self.identity: Identity | None = None
         self.peer = Peer()
@@ -85,10 +85,8 @@ class ClientSession(Protocol):
         self.state = SessionState()
         self.repeatable = False
         self.transactions = 0
-        self.reason: CloseReason | None = None
         self.doom: CloseReason | None = None
         self._forget = forget
-        self._detail = ""
         self._login: Login | None = Login(self, surroundings)
         self._reopening: ServerSession | None = None
         self._dialogue: Deferred[None] | None = None
@@ -101,7 +99,6 @@ class ClientSession(Protocol):
         self._observed = bool(surroundings.observers)
         self._statement = b""
         self._started = 0.0
-        self._gone: list[Deferred[None]] | None = []
 
     # -- the login -----------------------------------------------------------------------------------------------
 
@@ -518,18 +515,6 @@ class ClientSession(Protocol):
 
     # -- ends ----------------------------------------------------------------------------------------------------
 
-    def drop(self, reason: CloseReason, detail: str = "") -> None:
-        """End now: the one door for every end that owes the client nothing. Only the first end counts."""
-        if self._closing(reason, detail):
-            self._abort()
-
-    def end(self, reason: CloseReason, detail: str = "") -> None:
-        """End after the last packet, which has been written; abort if the client does not take it in time."""
-        if self._closing(reason, detail):
-            self.transport.unregisterProducer()
-            self.transport.loseConnection()
-            self._timer = self.surroundings.reactor.callLater(self.surroundings.limits.last_packet_timeout, self._abort)
-
     def quit(self) -> None:
         """End because the client said so; its server session ends in good order too."""
         if self.bound is not None:
@@ -555,59 +540,30 @@ class ClientSession(Protocol):
             self.end(CloseReason.KILLED, why)
         return running
 
-    def _closing(self, reason: CloseReason, detail: str) -> bool:
-        if self.reason is not None:
-            return False
-        self.reason = reason
-        self._detail = detail
-        self._end_parts()
-        return True
-
-    def _end_parts(self) -> None:
+    def closing(self) -> None:
         """End all that belongs to this session but its own transport."""
         timer, self._timer = self._timer, None
-        if timer is not None and timer.active():
+        if timer is not None:
             timer.cancel()
         for session in self.server_sessions:
             session.drop(CloseReason.CLIENT_SESSION_ENDED)
+        self.bound = None
         dialogue, self._dialogue = self._dialogue, None
         if dialogue is not None:
             dialogue.cancel()
 
-    def _abort(self) -> None:
-        self._timer = None
-        self.transport.abortConnection()
-
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Have ended, by whatever cause."""
         last = self.snapshot() if self._observed else None
-        if self.reason is None:
-            self.reason = CloseReason.CLIENT_LOST
-            self._detail = reason.getErrorMessage()
-        self._end_parts()
-        self.bound = None
+        self._close(CloseReason.CLIENT_LOST, reason.getErrorMessage())
+        why, detail = self.reason or CloseReason.CLIENT_LOST, self.detail
         self._log.info(
-            "client session {cs_id} closed: {reason} {detail}",
-            cs_id=self.cs_id,
-            reason=self.reason.value,
-            detail=self._detail,
+            "client session {cs_id} closed: {reason} {detail}", cs_id=self.cs_id, reason=why.value, detail=detail
         )
         self._forget(self)
         if last is not None:
-            why, detail = self.reason, self._detail
             self.surroundings.tell(lambda observer: observer.session_closed(last, why, detail))
-        gone, self._gone = self._gone, None
-        for waiter in gone or ():
-            waiter.callback(None)
-
-    def when_gone(self) -> Deferred[None]:
-        """Fire when the connection has ended, at once if it has."""
-        waiter: Deferred[None] = Deferred()
-        if self._gone is None:
-            waiter.callback(None)
-        else:
-            self._gone.append(waiter)
-        return waiter
+        super().connectionLost(reason)
 
     def run(self, dialogue: Coroutine[Any, Any, None]) -> None:
         """Start the one dialogue that may be under way; it is cancelled when the session ends."""

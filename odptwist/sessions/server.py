@@ -10,7 +10,7 @@ from typing import Protocol as Shape
 from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.interfaces import IPushProducer
-from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
+from twisted.internet.protocol import ClientFactory, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -21,6 +21,7 @@ from odptwist.machines.effects import Ask, Greeted
 from odptwist.machines.exchange import Tracker
 from odptwist.machines.server_login import ServerLogin, server_response
 from odptwist.sessions.inbox import Inbox
+from odptwist.sessions.session import Session
 from odptwist.sessions.surroundings import Surroundings
 from odptwist.sessions.transport import connect
 from odptwist.snapshots import Address, ServerSessionSnapshot, ServerTraits, Versions
@@ -70,7 +71,7 @@ class Owner(Shape):
 
 
 @implementer(IPushProducer)
-class ServerSession(Protocol):
+class ServerSession(Session):
     """Talks to a server: first in dialogues of its own (login, small questions), then for its owner.
 
     Attributes:
@@ -78,28 +79,25 @@ class ServerSession(Protocol):
         address: the server's.
         server_sessid: the server's number of it, 0 before its greeting.
         owner: the client session whose exchanges it carries; None before the login and after a drop.
-        reason: why it was dropped; None as long as it was not.
         holds: kills in flight that name this session; its owner sends nothing new meanwhile.
     """
 
     _log = Logger()
 
     def __init__(self, ss_id: int, address: Address, surroundings: Surroundings) -> None:
+        super().__init__(surroundings)
         self.ss_id = ss_id
         self.address = address
         self.server_sessid = 0
         self.owner: Owner | None = None
-        self.reason: CloseReason | None = None
         self.holds = 0
         self.pickups = 0
         self.versions = Versions()
         self.greeting: Greeting | None = None
-        self.surroundings = surroundings
         self._inbox: Inbox | None = Inbox()
         self._made: Deferred[None] | None = None
         self._login: ServerLogin | None = None
         self._agreed = 0
-        self._gone: list[Deferred[None]] | None = []
         self._farewell = ""
 
     # -- dialogues -----------------------------------------------------------------------------------------------
@@ -111,7 +109,7 @@ class ServerSession(Protocol):
             ServerUnreachable: it cannot be connected to within the connect timeout.
         """
         timeout = self.surroundings.limits.connect_timeout
-        self._made = made = Deferred(lambda _: self._stop_connecting(connector))
+        self._made = made = Deferred[None](lambda _: self._stop_connecting(connector))
         connector = connect(self.surroundings.reactor, self.address, _Once(self), timeout)
         try:
             await made
@@ -180,12 +178,12 @@ class ServerSession(Protocol):
         )
         self.surroundings.clusters.heard(self.address, traits)
 
-    async def query(self, sql: str, timeout: float | None = None) -> ResultReader:
+    async def query(self, sql: str, patience: float | None = None) -> ResultReader:
         """Run a small statement of the proxy's own between two exchanges, and return its result (or error).
 
         Args:
             sql: one statement with one result.
-            timeout: seconds; the default is the query timeout.
+            patience: seconds for each packet of the answer; the default is the query timeout.
 
         Raises:
             ServerSessionLost: the session ended, or did not answer in time (it is dropped then).
@@ -197,7 +195,7 @@ class ServerSession(Protocol):
         self.pickups += 1
         self.transport.write(frame(bytes((COM_QUERY,)) + encode_text(sql), 0))
         try:
-            while not reader.receive((await self._packet(timeout or self.surroundings.limits.query_timeout)).payload):
+            while not reader.receive((await self._packet(patience or self.surroundings.limits.query_timeout)).payload):
                 pass
         except (OdpError, CancelledError) as fault:
             owner = self.owner
@@ -210,16 +208,16 @@ class ServerSession(Protocol):
         self._inbox = None
         return reader
 
-    async def _packet(self, timeout: float | None) -> Any:
+    async def _packet(self, patience: float | None) -> Any:
         if self._inbox is None:
             raise ServerSessionLost("the server session is not in a dialogue")
         waiting = self._inbox.next()
-        if timeout is not None:
-            waiting.addTimeout(timeout, self.surroundings.reactor)
+        if patience is not None:
+            waiting.addTimeout(patience, self.surroundings.reactor)
         try:
             return await waiting
         except TimeoutError:
-            raise ServerUnreachable(f"no answer within {timeout:g} s") from None
+            raise ServerUnreachable(f"no answer within {patience:g} s") from None
 
     # -- as Twisted calls it -------------------------------------------------------------------------------------
 
@@ -234,7 +232,7 @@ class ServerSession(Protocol):
 
     def connection_failed(self, why: str) -> None:
         """Be told that the connection cannot be made."""
-        self._forget()
+        self._tell_gone()
         if self._made is not None:
             self._made.errback(ServerUnreachable(why))
 
@@ -259,24 +257,21 @@ class ServerSession(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Have ended, dropped by us or not."""
-        owner, self.owner = self.owner, None
+        owner = self.owner
         detail = self._farewell or reason.getErrorMessage()
-        lost = self.reason is None
-        if lost:
-            self.reason = CloseReason.SERVER_LOST
+        lost = self._close(CloseReason.SERVER_LOST, detail)
         self._log.info(
-            "server session {ss_id} closed: {reason}", ss_id=self.ss_id, reason=self.reason, server=self.address
+            "server session {ss_id} at {server} closed: {reason} {detail}",
+            ss_id=self.ss_id,
+            server=self.address,
+            reason=self.reason.value if self.reason else "",
+            detail=self.detail,
         )
         if self._inbox is not None:
             self._inbox.end(Failure(ServerSessionLost(f"server {self.address} closed the connection: {detail}")))
-        self._forget()
+        super().connectionLost(reason)
         if lost and owner is not None:
             owner.server_lost(self, detail)
-
-    def _forget(self) -> None:
-        gone, self._gone = self._gone, None
-        for waiter in gone or ():
-            waiter.callback(None)
 
     def _unasked(self, data: bytes) -> None:
         """Read what a server says before it closes a connection (an ERR packet), and end the session."""
@@ -312,40 +307,17 @@ class ServerSession(Protocol):
 
     # -- ends ----------------------------------------------------------------------------------------------------
 
-    def drop(self, reason: CloseReason, detail: str = "") -> None:
-        """End now: abort the transport. The owner is not told; whoever drops knows."""
-        if self.reason is not None:
-            return
-        self.reason = reason
-        self._farewell = detail
+    def closing(self) -> None:
+        """Leave the owner, which is not told: whoever ends this session knows."""
         self.owner = None
         if self._made is not None:
             self._made.cancel()
-        elif self.transport is not None:
-            self.transport.abortConnection()
 
     def quit(self) -> None:
-        """End in good order, because the client did: COM_QUIT, then close; abort if the server does not take it."""
-        if self.reason is not None or self.transport is None:
-            return
-        self.reason = CloseReason.CLIENT_QUIT
-        self.owner = None
-        self.transport.unregisterProducer()
-        self.transport.write(frame(bytes((COM_QUIT,)), 0))
-        self.transport.loseConnection()
-        timer = self.surroundings.reactor.callLater(
-            self.surroundings.limits.last_packet_timeout, self.transport.abortConnection
-        )
-        self.when_gone().addCallback(lambda _: timer.active() and timer.cancel())
-
-    def when_gone(self) -> Deferred[None]:
-        """Fire when the connection has ended, at once if it has."""
-        waiter: Deferred[None] = Deferred()
-        if self._gone is None:
-            waiter.callback(None)
-        else:
-            self._gone.append(waiter)
-        return waiter
+        """End in good order, because the client did: COM_QUIT, then close."""
+        if self.reason is None:
+            self.transport.write(frame(bytes((COM_QUIT,)), 0))
+            self.end(CloseReason.CLIENT_QUIT)
 
     @property
     def in_dialogue(self) -> bool:

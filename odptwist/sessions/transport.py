@@ -61,13 +61,13 @@ class _UnixClient(_Direct, unix.Client):
 
 
 class _TcpConnector(tcp.Connector):
-    def _makeTransport(self) -> tcp.Client:
-        return _TcpClient(self.host, self.port, self.bindAddress, self, self.reactor)
+    def _makeTransport(self) -> Any:
+        return _TcpClient(self.host, self.port, self.bindAddress, self, self.reactor)  # type: ignore[no-untyped-call]
 
 
 class _UnixConnector(unix.Connector):
-    def _makeTransport(self) -> unix.Client:
-        return _UnixClient(self.address, self, self.reactor)
+    def _makeTransport(self) -> Any:
+        return _UnixClient(self.address, self, self.reactor)  # type: ignore[no-untyped-call]
 
 
 def write_at_once(port: IListeningPort) -> None:
@@ -94,7 +94,9 @@ def connect(reactor: Any, address: Address, factory: ClientFactory, timeout: flo
     if address.path:
         if stock:
             return reactor.connectUNIX(address.path, factory, timeout)
-        connector: Any = _UnixConnector(address.path, factory, timeout, reactor, 0)
+        connector: Any = _UnixConnector(  # type: ignore[no-untyped-call]
+            address.path, factory, timeout, reactor, 0
+        )
     else:
         if stock:
             return reactor.connectTCP(address.host, address.port, factory, timeout)

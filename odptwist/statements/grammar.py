@@ -7,8 +7,9 @@ count, and a number is an INT only with 1 to 17 digits. `hides_kill` reads it as
 would reach it.
 
 What `hides_kill` cannot see: `PREPARE s FROM @v`, a text that an expression builds (EXECUTE IMMEDIATE CONCAT(@a, @b), a
-hexadecimal literal), a stored program that kills, and what NO_BACKSLASH_ESCAPES makes of `'\'`. What it refuses
-although nothing is killed at once: CREATE PROCEDURE whose body holds a KILL after `;`, BEGIN or THEN.
+hexadecimal literal), a stored program that kills, what NO_BACKSLASH_ESCAPES makes of `'\'`, and what follows comments
+nested in an executable comment that the server skips. What it refuses although nothing is killed at once: CREATE
+PROCEDURE whose body holds a KILL after `;`, BEGIN or THEN; `/*!99999 KILL 5 */`.
 """
 
 from __future__ import annotations

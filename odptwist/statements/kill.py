@@ -73,9 +73,7 @@ def _take_id(stream: TokenStream) -> int | None:
 
 
 def _not_understood() -> SqlError:
-    return SqlError(
-        5010,
-        "21000",
-        f"{bad_proxy_statement().message}: the proxy understands KILL [CONNECTION | QUERY] id and KILL PROXYSESSION id "
-        "[ss_id], where id is an integer, a quoted integer or CONNECTION_ID()",
+    return bad_proxy_statement(
+        "the proxy understands KILL [CONNECTION | QUERY] id and KILL PROXYSESSION id [ss_id], "
+        "where id is an integer, a quoted integer or CONNECTION_ID()"
     )

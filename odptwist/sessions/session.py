@@ -1,0 +1,85 @@
+"""How a session ends, be it a client's or a server's: once, with one reason, and waiters are told after the fact."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+
+from odptwist.errors import CloseReason
+from odptwist.sessions.surroundings import Surroundings
+
+
+class Session(Protocol):
+    """One connection, with one door for every end.
+
+    Attributes:
+        surroundings: the rest of the house.
+        reason: why it ended; None as long as it lives.
+        detail: who killed it or what went wrong, or empty.
+    """
+
+    transport: Any
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        self.surroundings = surroundings
+        self.reason: CloseReason | None = None
+        self.detail = ""
+        self._abort_timer: Any = None
+        # None once the connection has ended; a tuple as long as nobody waits, for there are thousands of sessions.
+        self._gone: tuple[Deferred[None], ...] | None = ()
+
+    def drop(self, reason: CloseReason, detail: str = "") -> None:
+        """End now, whatever the peer is doing. Only the first end counts."""
+        if self._close(reason, detail):
+            self._abort()
+
+    def end(self, reason: CloseReason, detail: str = "") -> None:
+        """End after the last packet, which has been written; abort if the peer does not take it in time."""
+        if self._close(reason, detail):
+            if self.transport is None:
+                return
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+            self._abort_timer = self.surroundings.reactor.callLater(
+                self.surroundings.limits.last_packet_timeout, self._abort
+            )
+
+    def closing(self) -> None:
+        """End what belongs to this session but its own transport. Called once, when `reason` is set."""
+
+    def when_gone(self) -> Deferred[None]:
+        """Fire when the connection has ended, at once if it has."""
+        waiter: Deferred[None] = Deferred()
+        if self._gone is None:
+            waiter.callback(None)
+        else:
+            self._gone += (waiter,)
+        return waiter
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Have ended, by whatever cause."""
+        if self._abort_timer is not None and self._abort_timer.active():
+            self._abort_timer.cancel()
+        self._abort_timer = None
+        self._tell_gone()
+
+    def _close(self, reason: CloseReason, detail: str) -> bool:
+        if self.reason is not None:
+            return False
+        self.reason = reason
+        self.detail = detail
+        self.closing()
+        return True
+
+    def _abort(self) -> None:
+        if self.transport is not None:
+            # Not `loseConnection`: a peer that has stopped reading would stay.
+            self.transport.abortConnection()
+
+    def _tell_gone(self) -> None:
+        gone, self._gone = self._gone, None
+        for waiter in gone or ():
+            waiter.callback(None)
