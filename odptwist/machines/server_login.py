@@ -176,6 +176,8 @@ def server_response(
         raise ServerUnreachable("the server lacks capabilities that the client was promised; log in again")
     capabilities = (agreed & (greeting.capabilities | CLIENT_LONG_PASSWORD) & ~_RESPONSE_ONLY) | _NEEDED
     capabilities |= greeting.capabilities & _RESPONSE_ONLY
+    # The database may be one that the client has chosen since, so its flag at login means nothing.
+    capabilities = capabilities & ~CLIENT_CONNECT_WITH_DB | (CLIENT_CONNECT_WITH_DB if client.database else 0)
     if not client.auth_response:
         plugin, answer = greeting.plugin, b""
     elif not client.capabilities & CLIENT_PLUGIN_AUTH:

@@ -91,6 +91,7 @@ class ClientSession(Session):
         self._reopening: ServerSession | None = None
         self._dialogue: Deferred[None] | None = None
         self._timer: Any = None
+        self._awaited: tuple[Deferred[None], ...] = ()
         self._on_success: Callable[[], None] | None = None
         self._lost: SqlError | None = None
         self._privileges: Privileges | None = None
@@ -245,10 +246,22 @@ class ClientSession(Session):
             if server.holds:
                 # A kill of the statement that has just ended is still in flight: nothing new until it is answered.
                 tracker.hold()
+                self._exchange_over()
         if self._observed:
             self._finished(tracker.error)
         if tracker.kept:
             self._continue()
+
+    def when_answered(self) -> Deferred[None]:
+        """Fire when the exchange in flight is over, however; only for a server session that is held."""
+        waiter: Deferred[None] = Deferred()
+        self._awaited += (waiter,)
+        return waiter
+
+    def _exchange_over(self) -> None:
+        awaited, self._awaited = self._awaited, ()
+        for waiter in awaited:
+            waiter.callback(None)
 
     def released(self) -> None:
         """Be told that a kill of a statement was answered: the next one may go."""
@@ -377,6 +390,7 @@ class ClientSession(Session):
         self._lost = None
         self._on_success = None
         self.tracker.forget()
+        self._exchange_over()
         self._send_error(error)
         if self._observed:
             self._finished(err_for(error).code)
@@ -548,6 +562,7 @@ class ClientSession(Session):
         for session in self.server_sessions:
             session.drop(CloseReason.CLIENT_SESSION_ENDED)
         self.bound = None
+        self._exchange_over()
         dialogue, self._dialogue = self._dialogue, None
         if dialogue is not None:
             dialogue.cancel()

@@ -47,6 +47,9 @@ class Victim(Protocol):
     def released(self) -> None:
         """Let its next command go."""
 
+    def when_answered(self) -> Deferred[None]:
+        """Fire when its exchange in flight is over."""
+
     def when_gone(self) -> Deferred[None]:
         """Fire when its connection has ended."""
 
@@ -92,7 +95,10 @@ async def kill_query(victim: Victim, asker: Victim | None) -> KillReport:
     number = victim.tracker.number
     session.holds += 1
     try:
+        over = victim.when_answered()
         detail = await _stop(session, "KILL QUERY", victim, asker)
+        if not detail:
+            detail = await _over(over, session)
         late = victim.bound is session and not (victim.statement_running and victim.tracker.number == number)
         if late and victim.reason is None and victim.tracker.error != _INTERRUPTED and not session.in_dialogue:
             try:
@@ -104,6 +110,16 @@ async def kill_query(victim: Victim, asker: Victim | None) -> KillReport:
         if victim.bound is session and victim.reason is None:
             victim.released()
     return _report(victim, detail)
+
+
+async def _over(over: Deferred[None], session: ServerSession) -> str:
+    """Wait until the killed statement has ended, and say so if it has not."""
+    limit = session.surroundings.limits.kill_timeout
+    try:
+        await over.addTimeout(limit, session.surroundings.reactor)
+    except TimeoutError:
+        return f"the server accepted the kill, but the statement has not ended within {limit:g} s"
+    return ""
 
 
 async def _stop(session: ServerSession, verb: str, victim: Victim, asker: Victim | None) -> str:

@@ -1,0 +1,148 @@
+"""What the integration tests share: a seekdb and a MariaDB for all of them, proxies before either, connections."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pymysql = pytest.importorskip("pymysql")
+
+from pymysql.connections import Connection  # noqa: E402
+
+from tests.support.servers import MariaDb, Proxy, Seekdb, Server, find_program, wait_until  # noqa: E402
+from tests.support.sessions import query  # noqa: E402
+
+_FIGURES = pytest.StashKey[list[str]]()
+
+Connect = Callable[..., Connection]
+
+
+@pytest.fixture(scope="session")
+def directory() -> Iterator[Callable[[], Path]]:
+    """Return a maker of empty directories whose paths are short enough for Unix sockets."""
+    bases: list[Path] = []
+
+    def make() -> Path:
+        bases.append(Path(tempfile.mkdtemp(prefix="odp")))
+        return bases[-1]
+
+    yield make
+    for base in bases:
+        shutil.rmtree(base, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def seekdb(directory: Callable[[], Path]) -> Iterator[Server]:
+    """Return a running seekdb."""
+    server = Seekdb(directory())
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def mariadb(directory: Callable[[], Path]) -> Iterator[Server]:
+    """Return a running MariaDB."""
+    server = MariaDb(directory())
+    try:
+        server.start()
+        with server.connect() as root:
+            query(root, "CREATE DATABASE IF NOT EXISTS test")
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def mariadb_client() -> str:
+    """Return the path of the command-line client."""
+    return find_program("mariadb", "mariadb-client")
+
+
+@pytest.fixture(scope="module", params=["seekdb", "mariadb"])
+def server(request: pytest.FixtureRequest) -> Any:
+    """Return either server."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="module")
+def proxy(server: Server, directory: Callable[[], Path]) -> Iterator[Proxy]:
+    """Return a proxy before `server`, for all tests of a module; none may leave a session behind."""
+    running = Proxy(directory(), "--server", server.address, "--cluster-name", "ob1")
+    try:
+        yield running
+        with running.connect() as last:
+            wait_until(lambda: len(query(last, "SHOW PROXYSESSION")) == 1, what="the end of all other sessions")
+    finally:
+        running.stop()
+
+
+@pytest.fixture
+def start_proxy(directory: Callable[[], Path]) -> Iterator[Callable[..., Proxy]]:
+    """Return a maker of proxies; the arguments are those of `Proxy` without the directory."""
+    running: list[Proxy] = []
+
+    def start(*options: str, **more: Any) -> Proxy:
+        running.append(Proxy(directory(), *options, **more))
+        return running[-1]
+
+    yield start
+    for each in running:
+        each.stop()
+
+
+@pytest.fixture
+def opened() -> Iterator[list[Connection]]:
+    """Return a list of connections that are closed when the test is over."""
+    connections: list[Connection] = []
+    yield connections
+    for connection in connections:
+        with suppress(pymysql.Error, OSError):
+            connection._force_close()
+
+
+@pytest.fixture
+def connect(proxy: Proxy, opened: list[Connection]) -> Connect:
+    """Return a maker of connections through the proxy."""
+
+    def make(*arguments: Any, **more: Any) -> Connection:
+        opened.append(proxy.connect(*arguments, **more))
+        return opened[-1]
+
+    return make
+
+
+@pytest.fixture
+def direct(server: Server, opened: list[Connection]) -> Connection:
+    """Return a connection to the server itself, of its root."""
+    opened.append(server.connect())
+    return opened[-1]
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Return a function that makes a measured figure appear at the end of pytest's output."""
+    figures = request.config.stash.setdefault(_FIGURES, [])
+    name = request.node.name
+
+    def note(text: str) -> None:
+        figures.append(f"{name}: {text}")
+
+    return note
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Print the figures."""
+    figures = config.stash.get(_FIGURES, [])
+    if figures:
+        terminalreporter.section("figures")
+        for line in figures:
+            terminalreporter.write_line(line)

@@ -1,0 +1,326 @@
+"""Real servers and proxies as child processes of the tests, and what tests need to talk to them.
+
+Every child ends with the process that runs the tests, even if that one is killed. Ports are free ones, on loopback.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Generic, NoReturn, TypeVar
+
+import pymysql
+import pytest
+from pymysql.connections import Connection
+
+T = TypeVar("T")
+
+PATIENCE = 20.0
+"""Seconds after which something that should happen at once has not happened."""
+
+
+def missing(what: str) -> NoReturn:
+    """Skip the test that needs something this machine lacks; fail it where the environment says that all is there."""
+    if os.environ.get("ODPTWIST_REQUIRE") == "all":
+        pytest.fail(f"{what} is missing, and ODPTWIST_REQUIRE=all is set")
+    pytest.skip(f"needs {what}")
+
+
+def find_program(name: str, package: str) -> str:
+    """Return the path of a program of a Debian package, or skip the test."""
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin")
+    return found or missing(f"{name} (Debian: {package})")
+
+
+def free_port() -> int:
+    """Return a TCP port on loopback that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(condition: Callable[[], T], seconds: float = PATIENCE, what: str = "the condition") -> T:
+    """Return the first true value of `condition`, asked again and again; fail the test if there is none in time."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"{what} did not come true within {seconds:g} s (last: {value!r})")
+        time.sleep(0.005)
+    return value
+
+
+class Background(Generic[T]):
+    """Runs a blocking call in a thread of its own."""
+
+    def __init__(self, work: Callable[..., T], *arguments: Any) -> None:
+        self._outcome: list[T] = []
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(work, arguments), daemon=True)
+        self._thread.start()
+
+    def _run(self, work: Callable[..., T], arguments: tuple[Any, ...]) -> None:
+        try:
+            self._outcome.append(work(*arguments))
+        except BaseException as error:  # noqa: BLE001 - it is the waiter's
+            self._error = error
+
+    @property
+    def running(self) -> bool:
+        """Whether the call has not returned."""
+        return self._thread.is_alive()
+
+    def result(self, seconds: float = PATIENCE) -> T:
+        """Wait for the call, and return or raise what it did."""
+        self._thread.join(seconds)
+        if self.running:
+            pytest.fail(f"a call did not return within {seconds:g} s")
+        if self._error is not None:
+            raise self._error
+        return self._outcome[0]
+
+    def error(self, seconds: float = PATIENCE) -> tuple[int, str]:
+        """Wait for the call to fail with an error of MySQL's, and return its number and text."""
+        with pytest.raises(pymysql.MySQLError) as caught:
+            self.result(seconds)
+        return caught.value.args[0], caught.value.args[1]
+
+
+class Child:
+    """A child process; what it writes goes to a file.
+
+    Attributes:
+        pid: its process id.
+        log: the file.
+    """
+
+    def __init__(self, arguments: Sequence[str], log: Path, **more: Any) -> None:
+        setpriv = shutil.which("setpriv")  # util-linux; becomes the program, so the pid is the program's
+        tied = [setpriv, "--pdeathsig", "KILL", "--", *arguments] if setpriv else list(arguments)
+        self.log = log
+        with open(log, "ab") as output:
+            self._process = subprocess.Popen(tied, stdin=subprocess.DEVNULL, stdout=output, stderr=output, **more)
+        self.pid = self._process.pid
+
+    def output(self) -> str:
+        """Return all that it has written."""
+        return self.log.read_text(errors="replace")
+
+    @property
+    def status(self) -> int | None:
+        """The exit status (negative: the signal), None as long as it runs."""
+        return self._process.poll()
+
+    def wait_for(self, pattern: str, seconds: float = PATIENCE) -> re.Match[str]:
+        """Wait until it has written something that matches."""
+
+        def written() -> re.Match[str] | None:
+            ended = self.status is not None
+            found = re.search(pattern, self.output())
+            if ended and not found:
+                pytest.fail(f"the process ended with {self.status} before it wrote {pattern!r}:\n{self.output()}")
+            return found
+
+        found = wait_until(written, seconds, f"{pattern!r} in {self.log}")
+        if found is None:
+            raise AssertionError
+        return found
+
+    def wait(self, seconds: float = PATIENCE) -> int:
+        """Wait for its end and return the exit status."""
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"the process did not end within {seconds:g} s:\n{self.output()}")
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal, and SIGKILL if that does not end it; return the exit status."""
+        if self.status is None:
+            self._process.send_signal(number)
+            try:
+                self._process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+        return self._process.wait()
+
+    def memory(self, field: str = "VmRSS") -> int:
+        """Return a size from /proc/PID/status (VmRSS is the resident memory, VmHWM its peak) in KiB."""
+        found = re.search(rf"{field}:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text())
+        if found is None:
+            raise AssertionError(field)
+        return int(found[1])
+
+    def forget_peak(self) -> None:
+        """Make VmHWM count from here on (proc(5), clear_refs)."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
+
+class Server:
+    """A server that the tests run, seen without the proxy.
+
+    Attributes:
+        name: the fixture's.
+        address: as `--server` wants it.
+    """
+
+    name = ""
+    address = ""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.child: Child | None = None
+
+    def connect(self, user: str = "root", **more: Any) -> Connection:
+        """Return a connection to the server itself."""
+        options = {"autocommit": True, "connect_timeout": 10, "read_timeout": 60, "charset": "utf8mb4", **more}
+        return pymysql.connect(user=user, **self._where(), **options)
+
+    def _where(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _arguments(self) -> list[str]:
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Start it, and wait until it answers a login."""
+        child = self.child = Child(
+            self._arguments(), self.base / "output", env={**os.environ, "TELEMETRY_ENABLED": "false"}
+        )
+
+        def answers() -> bool:
+            if child.status is not None:
+                pytest.fail(f"{self.name} ended with {child.status}:\n{child.output()}")
+            try:
+                self.connect().close()
+            except pymysql.err.OperationalError:
+                return False
+            return True
+
+        wait_until(answers, 60, f"a login at {self.name}")
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """End it."""
+        if self.child is not None:
+            self.child.end(number)
+
+    def processes(self, connection: Connection) -> dict[int, tuple[str, str]]:
+        """Return the server's own sessions: command and statement (or state) by id."""
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW FULL PROCESSLIST")
+            return {row[0]: (row[4], str(row[7] or row[6])) for row in cursor.fetchall()}
+
+
+class Seekdb(Server):
+    """An OceanBase kernel on a Unix socket; it also ends when `flock` loses the lock that its owner holds."""
+
+    name = "seekdb"
+
+    def __init__(self, base: Path) -> None:
+        super().__init__(base)
+        run = base / "run"
+        run.mkdir()
+        self._life = os.open(run / "seekdb.clients", os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(self._life, fcntl.LOCK_SH)
+        self.socket = str(run / "sql.sock")
+        self.address = f"unix:{self.socket}"
+
+    def _where(self) -> dict[str, Any]:
+        return {"unix_socket": self.socket}
+
+    def _arguments(self) -> list[str]:
+        spec = find_spec("pylibseekdb")
+        if spec is None or spec.origin is None:
+            missing("PyPI's pylibseekdb")
+        parameters = ("memory_budget=1G", "log_disk_size=2G", "open_cursors=1000", "syslog_level=WARN")
+        return [
+            str(Path(spec.origin).with_name("seekdb")),
+            f"--base-dir={self.base}",
+            "--embedded",
+            "--nodaemon",
+            *(word for parameter in parameters for word in ("--parameter", parameter)),
+            *("--variable", "ob_query_timeout=3600000000"),  # microseconds
+        ]
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """End it; SIGTERM makes it end by SIGKILL."""
+        super().stop(number)
+        os.close(self._life)
+
+
+class MariaDb(Server):
+    """A MariaDB on a TCP port, with an empty data directory of its own."""
+
+    name = "mariadb"
+
+    def __init__(self, base: Path) -> None:
+        super().__init__(base)
+        self._mariadbd = find_program("mariadbd", "mariadb-server")
+        install = find_program("mariadb-install-db", "mariadb-server")
+        self.port = free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        self._settings = base / "my.cnf"
+        self._settings.write_text(
+            "[mariadbd]\n"
+            + ("user=root\n" if os.geteuid() == 0 else "")
+            + f"datadir={base}/data\nsocket={base}/socket\npid-file={base}/pid\nport={self.port}\n"
+            "bind-address=127.0.0.1\nskip-name-resolve\ncharacter-set-server=utf8mb4\nlocal-infile=1\n"
+            "max-allowed-packet=64M\nmax-connections=500\n"
+        )
+        arguments = [install, f"--defaults-file={self._settings}", "--auth-root-authentication-method=normal"]
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=False)
+        if done.returncode:
+            pytest.fail(f"mariadb-install-db failed:\n{done.stdout}{done.stderr}")
+
+    def _where(self) -> dict[str, Any]:
+        return {"host": "127.0.0.1", "port": self.port}
+
+    def _arguments(self) -> list[str]:
+        return [self._mariadbd, f"--defaults-file={self._settings}"]
+
+
+class Proxy:
+    """A `twistd odp` that runs.
+
+    Args:
+        base: an empty directory, the process's working directory.
+        options: after `odp`; `--port` is there already.
+        plugins: directories that Twisted finds plugins in.
+        ready: how long it may take.
+    """
+
+    def __init__(self, base: Path, *options: str, plugins: Sequence[Path] = (), ready: float = 60) -> None:
+        twistd = str(Path(sys.executable).with_name("twistd"))
+        port = ("--port", "tcp:0:interface=127.0.0.1")
+        path = [*map(str, plugins), os.environ.get("PYTHONPATH", "")]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
+        arguments = [sys.executable, twistd, "--pidfile=", "--nodaemon", "odp", *port, *options]
+        self.child = Child(arguments, base / "log", cwd=base, env=environment)
+        try:
+            self.port = int(self.child.wait_for(r"odptwist \S+ is ready on 127\.0\.0\.1:(\d+)", ready)[1])
+        except BaseException:
+            self.child.end(signal.SIGKILL)
+            raise
+
+    def connect(self, user: str = "root", tenant: str = "@sys#ob1", **more: Any) -> Connection:
+        """Return a connection through it."""
+        options = {"autocommit": True, "connect_timeout": 10, "read_timeout": 60, "charset": "utf8mb4", **more}
+        return pymysql.connect(host="127.0.0.1", port=self.port, user=user + tenant, **options)
+
+    def stop(self) -> None:
+        """End it, and fail the test if its log tells of a bug."""
+        status = self.child.end()
+        log = self.child.output()
+        if "Traceback" in log or "Unhandled" in log:
+            pytest.fail(f"the proxy logged a bug:\n{log[-6000:]}", pytrace=False)
+        if status:
+            pytest.fail(f"the proxy ended with {status}:\n{log[-3000:]}", pytrace=False)

@@ -1,0 +1,63 @@
+"""Questions that the integration tests ask through a connection of PyMySQL's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pymysql
+import pytest
+from pymysql.connections import Connection
+
+COM_QUERY = 3
+
+COLUMNS = (
+    *("proxy_sessid", "Id", "Cluster", "Tenant", "User", "Host", "db", "trans_count"),
+    *("svr_session_count", "state", "tid", "pid"),
+)
+"""What SHOW PROXYSESSION answers, by the ODP manual."""
+
+
+def query(connection: Connection, *statements: str) -> list[tuple[Any, ...]]:
+    """Return the rows of the last statement."""
+    with connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+        return list(cursor.fetchall())
+
+
+def error_of(connection: Connection, statement: str) -> tuple[int, str]:
+    """Return the number and the text of the error that a statement ends with."""
+    with pytest.raises(pymysql.MySQLError) as caught:
+        query(connection, statement)
+    return caught.value.args[0], caught.value.args[1]
+
+
+def sessions(connection: Connection) -> dict[int, dict[str, Any]]:
+    """Return what SHOW PROXYSESSION lists, by Id."""
+    with connection.cursor(pymysql.cursors.DictCursor) as cursor:
+        cursor.execute("SHOW PROXYSESSION")
+        return {row["Id"]: row for row in cursor.fetchall()}
+
+
+def attributes(connection: Connection, number: int | str = "") -> dict[str, str]:
+    """Return what SHOW PROXYSESSION ATTRIBUTE tells; of the counters that are there twice, the server session's."""
+    return {name: value for name, value, _ in query(connection, f"SHOW PROXYSESSION ATTRIBUTE {number}")}
+
+
+def connection_id(connection: Connection) -> int:
+    """Return what SELECT CONNECTION_ID() answers."""
+    return int(query(connection, "SELECT CONNECTION_ID()")[0][0])
+
+
+def send(connection: Connection, statement: str) -> None:
+    """Send a statement and leave its answer in the connection."""
+    connection._execute_command(COM_QUERY, statement)
+
+
+def is_gone(connection: Connection) -> bool:
+    """Say whether the next statement finds the connection closed, whatever else the peer had to say before."""
+    try:
+        query(connection, "SELECT 1")
+    except pymysql.MySQLError as error:
+        return error.args[0] in (2006, 2013) or connection._sock is None
+    return False
