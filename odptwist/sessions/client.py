@@ -207,6 +207,7 @@ class ClientSession(Session):
         if self.reason is None and not self.tracker.busy and self.tracker.kept:
             data, self.tracker.kept = self.tracker.kept, b""
             self.dataReceived(data)
+            self._mind_reading()
 
     def forward(self, data: bytes, on_success: Callable[[], None] | None = None) -> None:
         """Send a command, or a part of one, to the server.
@@ -266,8 +267,7 @@ class ClientSession(Session):
     def released(self) -> None:
         """Be told that a kill of a statement was answered: the next one may go."""
         if self.bound is not None and not self.bound.holds and self.tracker.busy and not self.tracker.awaiting:
-            self.tracker.done()
-            self._continue()
+            self._next()
 
     def _status_changed(self, status: int) -> None:
         if self._status & SERVER_STATUS_IN_TRANS and not status & SERVER_STATUS_IN_TRANS:
@@ -335,10 +335,16 @@ class ClientSession(Session):
         if self.doom is not None:
             self.end(self.doom)
             return
-        self.tracker.done()
         if self.tracker.kept:
             # Not at once: a client that sends thousands of proxy statements ahead must not keep the others waiting.
-            self.surroundings.reactor.callLater(0, self._continue)
+            self.surroundings.reactor.callLater(0, self._next)
+        else:
+            self.tracker.done()
+
+    def _next(self) -> None:
+        if self.reason is None:
+            self.tracker.done()
+            self._continue()
 
     def _send_error(self, error: OdpError) -> None:
         self.transport.write(frame(err_for(error).encode(), 1))
@@ -557,7 +563,7 @@ class ClientSession(Session):
     def closing(self) -> None:
         """End all that belongs to this session but its own transport."""
         timer, self._timer = self._timer, None
-        if timer is not None:
+        if timer is not None and timer.active():
             timer.cancel()
         for session in self.server_sessions:
             session.drop(CloseReason.CLIENT_SESSION_ENDED)

@@ -17,6 +17,7 @@ from odptwist.sessions.opening import open_side_session
 from odptwist.sessions.server import LoginPlan, ServerSession
 from odptwist.sessions.surroundings import Surroundings
 from odptwist.snapshots import KillOutcome, KillReport
+from odptwist.wire.resultset import ResultReader
 
 _log = Logger()
 _UNKNOWN_THREAD = 1094
@@ -128,24 +129,39 @@ async def _stop(session: ServerSession, verb: str, victim: Victim, asker: Victim
     Returns:
         Empty if the server confirmed, else a sentence that says why not.
     """
-    statement = f"{verb} {session.server_sessid}"
-    timeout = session.surroundings.limits.kill_timeout
-    side: ServerSession | None = None
+    limit = session.surroundings.limits.kill_timeout
+    telling = Deferred.fromCoroutine(_tell(session, f"{verb} {session.server_sessid}", victim, asker))
     try:
-        helper = asker.bound if asker is not None and not asker.statement_running else None
-        if helper is None or helper is session or helper.in_dialogue or helper.address != session.address:
-            if victim.plan is None or not victim.repeatable:
-                return "the server was not told to stop the statement: no connection could be had to tell it"
-            helper = side = await open_side_session(session.surroundings, victim.plan, session)
-        result = await helper.query(statement, timeout)
-        if result.error is not None and result.error.code != _UNKNOWN_THREAD:
-            return f"the server refused to stop the statement: {result.error.message}"
+        return await telling.addTimeout(limit, session.surroundings.reactor)
+    except TimeoutError:
+        return f"the server did not answer the kill within {limit:g} s"
+
+
+async def _tell(session: ServerSession, statement: str, victim: Victim, asker: Victim | None) -> str:
+    """Send a kill by the first connection that may: the asker's own, then one logged in as the victim's account."""
+    detail = "no connection could be had to tell the server to stop the statement"
+    helper = asker.bound if asker is not None and not asker.statement_running else None
+    if helper is not None and helper is not session and not helper.in_dialogue and helper.address == session.address:
+        try:
+            detail = _confirmed(await helper.query(statement, session.surroundings.limits.kill_timeout))
+        except OdpError as fault:
+            detail = f"the server did not confirm that the statement stopped: {fault}"
+    if detail and victim.plan is not None and victim.repeatable:
+        try:
+            side = await open_side_session(session.surroundings, victim.plan, session)
+            try:
+                detail = _confirmed(await side.query(statement, session.surroundings.limits.kill_timeout))
+            finally:
+                side.quit()
+        except OdpError as fault:
+            detail = f"the server did not confirm that the statement stopped: {fault}"
+    return detail
+
+
+def _confirmed(result: ResultReader) -> str:
+    if result.error is None or result.error.code == _UNKNOWN_THREAD:
         return ""
-    except OdpError as fault:
-        return f"the server did not confirm that the statement stopped: {fault}"
-    finally:
-        if side is not None:
-            side.quit()
+    return f"the server refused to stop the statement: {result.error.message}"
 
 
 async def _end(session: ServerSession, why: str, wait: bool) -> None:

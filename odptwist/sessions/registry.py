@@ -171,8 +171,14 @@ class Registry(ServerFactory):
     # -- kills ---------------------------------------------------------------------------------------------------
 
     def kill(self, target: KillTarget, scope: KillScope, by: Asker, reason: str = "") -> Deferred[KillReport]:
-        """End a session, a statement or a server session; see `ISessionDirectory`."""
-        return self._deferred(self._kill(target, scope, by, reason))
+        """End a session, a statement or a server session; see `ISessionDirectory`.
+
+        Cancelling the Deferred (its asker has gone) does not stop the kill half-way.
+        """
+        killing = self._deferred(self._kill(target, scope, by, reason))
+        report: Deferred[KillReport] = Deferred()
+        killing.addBoth(lambda result: None if report.called else report.callback(result))
+        return report
 
     async def _kill(self, target: KillTarget, scope: KillScope, by: Asker, reason: str) -> KillReport:
         if target.id is None:

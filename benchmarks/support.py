@@ -1,0 +1,223 @@
+"""What the benchmarks share: processes and what they cost, and tables."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from benchmarks.native import build
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_TWISTD = "import sys; sys.argv[0] = 'twistd'; from twisted.scripts.twistd import run; run()"
+_HAPROXY = """\
+global
+    nbthread 1
+    maxconn {most}
+defaults
+    mode tcp
+    maxconn {most}
+    timeout connect 5s
+    timeout client 1h
+    timeout server 1h
+listen all
+    bind 127.0.0.1:{port}
+    server one 127.0.0.1:{server_port}
+"""
+
+
+def raise_open_files() -> int:
+    """Raise this process's limit of open files, and that of its later children, as far as allowed; return it."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+class Program:
+    """A child process whose output goes to a file, so that no pipe can fill up and stop it.
+
+    Attributes:
+        pid: its process id.
+        port: where it listens; set by whoever started it, 0 until then.
+    """
+
+    def __init__(self, command: Sequence[str | Path], **options: Any) -> None:
+        self.port = 0
+        self._output = tempfile.NamedTemporaryFile(prefix="odptwist-", suffix=".log")  # noqa: SIM115 - lives as long
+        self._popen = subprocess.Popen(
+            [str(word) for word in command], stdout=self._output, stderr=subprocess.STDOUT, text=True, **options
+        )
+        self.pid = self._popen.pid
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._popen.poll() is None
+
+    def output(self) -> str:
+        """Return all that it has printed so far."""
+        return Path(self._output.name).read_text(errors="replace")
+
+    def wait_for(self, pattern: str, timeout: float = 15.0) -> re.Match[str]:
+        """Wait until its output matches.
+
+        Raises:
+            RuntimeError: it ended, or `timeout` seconds passed; the message has its output.
+        """
+        end = time.monotonic() + timeout
+        while True:
+            running = self.running
+            found = re.search(pattern, self.output())
+            if found:
+                return found
+            if not running or time.monotonic() > end:
+                raise RuntimeError(f"{pattern!r} did not come from {self._popen.args!r}:\n{self.output()}")
+            time.sleep(0.01)
+
+    def tell(self, line: str) -> None:
+        """Write a line to its standard input (`stdin=subprocess.PIPE` is due)."""
+        if self._popen.stdin is not None:
+            self._popen.stdin.write(line + "\n")
+            self._popen.stdin.flush()
+
+    def cpu_seconds(self) -> float:
+        """Return its user and system time, in steps of 10 ms."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS
+
+    def resident_kib(self) -> int:
+        """Return its resident memory."""
+        found = re.search(r"^VmRSS:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text(), re.MULTILINE)
+        return int(found[1]) if found else 0
+
+    def open_files(self) -> int:
+        """Return how many descriptors it has open."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def stop(self) -> None:
+        """End it: its input ends, SIGTERM, and SIGKILL after ten seconds."""
+        if self._popen.stdin is not None:
+            self._popen.stdin.close()
+        if self.running:
+            self._popen.send_signal(signal.SIGTERM)
+        try:
+            self._popen.wait(10)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+            self._popen.wait()
+        self._output.close()
+
+
+def start_fakeserver() -> Program:
+    """Start the server that does nothing but answer."""
+    program = Program([build("fakeserver")])
+    program.port = int(program.wait_for(r"port (\d+)")[1])
+    return program
+
+
+def start_odptwist(server_port: int, *options: str) -> Program:
+    """Start the proxy before a server on this machine, with this interpreter.
+
+    Args:
+        server_port: the server's.
+        options: more of `twistd odp`.
+    """
+    listen = ("--port", "tcp:0:interface=127.0.0.1:backlog=1024", "--server", f"127.0.0.1:{server_port}")
+    program = Program([sys.executable, "-c", _TWISTD, "--pidfile=", "--nodaemon", "odp", *listen, *options])
+    try:
+        program.port = int(program.wait_for(r"is (?:ready|listening) on 127\.0\.0\.1:(\d+)")[1])
+    except RuntimeError:
+        program.stop()
+        raise
+    return program
+
+
+def haproxy() -> str | None:
+    """Return the path of HAProxy, or None."""
+    return shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin")
+
+
+def start_haproxy(server_port: int) -> Program:
+    """Start HAProxy in TCP mode with one thread before a server on this machine."""
+    port = free_port()
+    most = (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 100) // 2  # it refuses to start with more
+    with tempfile.NamedTemporaryFile("w", prefix="odptwist-", suffix=".cfg") as settings:
+        settings.write(_HAPROXY.format(port=port, server_port=server_port, most=most))
+        settings.flush()
+        program = Program([haproxy() or "haproxy", "-db", "-f", settings.name])
+        program.port = port
+        for _ in range(500):
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+            except OSError:
+                time.sleep(0.01)
+            else:
+                return program
+    output = program.output()
+    program.stop()
+    raise RuntimeError(f"HAProxy does not listen:\n{output}")
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on, for a program that cannot tell which one it has chosen."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+class Load(Program):
+    """The load generator: it opens its connections, waits for `run`, and keeps them until it is stopped."""
+
+    def __init__(self, port: int, mode: str, connections: int, seconds: float = 0) -> None:
+        super().__init__([build("load"), str(port), mode, str(connections), str(seconds)], stdin=subprocess.PIPE)
+        self._seconds = seconds
+
+    def wait_until_open(self, timeout: float = 120.0) -> None:
+        """Wait until all connections are logged in.
+
+        Raises:
+            RuntimeError: a login failed.
+        """
+        errors = int(self.wait_for(r"ready errors=(\d+)", timeout)[1])
+        if errors:
+            raise RuntimeError(f"{errors} connections could not log in:\n{self.output()}")
+
+    def run(self) -> dict[str, float]:
+        """Let it work for its time; return `count`, `seconds`, `p50` and `p99` (microseconds) and `errors`."""
+        self.tell("go")
+        found = self.wait_for(r"(count=.*)\n", self._seconds + 60)
+        return {name: float(number) for name, number in (pair.split("=") for pair in found[1].split())}
+
+
+def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a Markdown table, its columns aligned: the first to the left, the others to the right."""
+    widths = [max(len(row[place]) for row in (titles, *rows)) for place in range(len(titles))]
+
+    def line(cells: Sequence[str]) -> str:
+        rest = [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
+        return f"| {' | '.join([cells[0].ljust(widths[0]), *rest])} |"
+
+    print(line(titles))
+    print(line(["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]))
+    for row in rows:
+        print(line(row))
+    sys.stdout.flush()

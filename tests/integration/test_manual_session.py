@@ -1,0 +1,152 @@
+"""The example of the ODP manual's page "Terminate a server session", word for word, before both servers."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pymysql
+import pytest
+
+from tests.support.servers import Proxy, Server
+from tests.support.sessions import COLUMNS, connection_id, error_of, query, sessions
+
+pexpect = pytest.importorskip("pexpect")
+
+PROMPT = "odp> "
+INTERRUPTED = "ERROR 1317 (70100): Query execution was interrupted"
+
+
+@pytest.fixture
+def fresh_proxy(server: Server, start_proxy: Callable[..., Proxy]) -> Proxy:
+    """Return a proxy that counts its sessions from 1."""
+    return start_proxy("--server", server.address, "--cluster-name", "ob1")
+
+
+class Terminal:
+    """The `mariadb` client in a pseudo-terminal, as a person uses it."""
+
+    def __init__(self, program: str, port: int) -> None:
+        arguments = ["--no-defaults", "--host=127.0.0.1", f"--port={port}", "--user=root@sys#ob1"]
+        self._client = pexpect.spawn(
+            program,
+            [*arguments, "--reconnect", "--skip-auto-rehash", "--no-beep", f"--prompt={PROMPT}"],
+            env={**os.environ, "TERM": "dumb"},
+            dimensions=(50, 400),
+            encoding="utf-8",
+            timeout=20,
+        )
+        self.welcome = self._read()
+
+    def _read(self) -> str:
+        self._client.expect_exact(PROMPT)
+        return str(self._client.before).replace("\r", "")
+
+    def type(self, line: str) -> str:
+        """Enter a line and return what the client prints before its next prompt."""
+        self._client.sendline(line)
+        printed = self._read()
+        assert printed.startswith(line), printed
+        return printed.removeprefix(line).strip()
+
+    def close(self) -> None:
+        """End the client."""
+        self._client.close(force=True)
+
+
+@pytest.fixture
+def terminal(fresh_proxy: Proxy, mariadb_client: str) -> Iterator[Terminal]:
+    """Return the client, logged in."""
+    client = Terminal(mariadb_client, fresh_proxy.port)
+    yield client
+    client.close()
+
+
+def read_table(printed: str) -> list[dict[str, str]]:
+    """Return the rows of the one table in the client's output."""
+    lines = [line for line in printed.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [dict(zip(cells[0], row, strict=True)) for row in cells[1:]]
+
+
+def expect_reconnect(printed: str, number: int) -> dict[str, str]:
+    """Check that the client lost its connection, has got another one, and lists that one session; return its row."""
+    assert re.match(r"ERROR (2006|2013) \(HY000\)", printed), printed
+    assert re.search(rf"^Connection id: +{number}$", printed, re.MULTILINE), printed
+    assert re.search(r"^Current database: \*\*\* NONE \*\*\*$", printed, re.MULTILINE), printed
+    [row] = read_table(printed)
+    assert printed.rstrip().splitlines()[-1].startswith("1 row in set"), printed
+    assert tuple(row) == COLUMNS
+    assert int(row["Id"]) == number
+    return row
+
+
+def test_manual_session(terminal: Terminal, fresh_proxy: Proxy) -> None:
+    """The client is killed by cs_id and by connection id, and reconnects by itself each time."""
+    welcome = re.search(r"connection id is (\d+)", terminal.welcome)
+    assert welcome, terminal.welcome
+    first = int(welcome[1])
+    assert first == 1
+
+    printed = terminal.type("SHOW PROXYSESSION;")
+    [row] = read_table(printed)
+    assert tuple(row) == COLUMNS
+    assert int(row["Id"]) == first
+    assert (row["Cluster"], row["Tenant"], row["User"], row["db"]) == ("ob1", "sys", "root", "NULL")
+    assert re.fullmatch(r"127\.0\.0\.1:\d+", row["Host"])
+    assert (row["trans_count"], row["svr_session_count"], row["state"]) == ("0", "1", "MCS_ACTIVE_READER")
+    assert int(row["pid"]) == int(row["tid"]) == fresh_proxy.child.pid
+
+    assert terminal.type(f"KILL PROXYSESSION {first};") == INTERRUPTED
+    second = expect_reconnect(terminal.type("SHOW PROXYSESSION;"), first + 1)
+    assert int(second["proxy_sessid"]) == int(row["proxy_sessid"]) + 1
+
+    [[number]] = [list(found.values()) for found in read_table(terminal.type("SELECT CONNECTION_ID ();"))]
+    assert terminal.type(f"KILL PROXYSESSION {int(number)};") == INTERRUPTED
+    third = expect_reconnect(terminal.type("SHOW PROXYSESSION;"), first + 2)
+    assert int(third["proxy_sessid"]) == int(row["proxy_sessid"]) + 2
+
+
+@pytest.mark.parametrize("statement", ["KILL PROXYSESSION {}", "KILL {}", "kill connection {} ", "KILL '{}'"])
+def test_plain_kill_in_the_terminal(terminal: Terminal, statement: str) -> None:
+    """Every spelling of the statement ends the client's own session with 1317."""
+    assert terminal.type(statement.format(1) + ";") == INTERRUPTED
+    expect_reconnect(terminal.type("SHOW PROXYSESSION;"), 2)
+
+
+def test_through_pymysql(fresh_proxy: Proxy, opened: list[Any]) -> None:
+    """The same statements end a session of PyMySQL's, which comes back with the next Id."""
+    client = fresh_proxy.connect()
+    opened.append(client)
+    for turn in 1, 2, 3:
+        listed = sessions(client)
+        assert list(listed) == [client.thread_id()] == [turn]
+        with client.cursor() as cursor:
+            cursor.execute("SHOW PROXYSESSION")
+            assert tuple(column[0] for column in cursor.description) == COLUMNS
+            assert cursor.rowcount == 1
+        number = connection_id(client) if turn == 2 else turn
+        assert error_of(client, f"KILL PROXYSESSION {number}") == (1317, "Query execution was interrupted")
+        code, _ = error_of(client, "SHOW PROXYSESSION")
+        assert code in (2006, 2013)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # PyMySQL would rather have a new connection
+            client.ping(reconnect=True)
+
+
+def test_ids_agree(fresh_proxy: Proxy, opened: list[Any]) -> None:
+    """What SELECT CONNECTION_ID() answers is the server_sessid of ATTRIBUTE and names the session as its cs_id does."""
+    clients = [fresh_proxy.connect(user="root") for _ in range(3)]
+    opened.extend(clients)
+    for client in clients:
+        by_cs_id, by_connection_id = (
+            query(clients[0], f"SHOW PROXYSESSION ATTRIBUTE {number}")
+            for number in (client.thread_id(), connection_id(client))
+        )
+        assert [row for row in by_cs_id if row[0] == "server_sessid"][0][1] == str(connection_id(client))
+        assert [row for row in by_cs_id if row[0] == "cs_id"] == [row for row in by_connection_id if row[0] == "cs_id"]
+    with pytest.raises(pymysql.MySQLError, match="1094"):
+        query(clients[0], "SHOW PROXYSESSION ATTRIBUTE 999999")

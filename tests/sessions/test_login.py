@@ -1,0 +1,192 @@
+"""Logins through the proxy, packet by packet."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from odptwist.errors import CloseReason
+from odptwist.machines.server_login import ASK_AGAIN_PLUGIN, FALLBACK
+from odptwist.wire import constants as c
+from odptwist.wire.framing import frame
+from odptwist.wire.handshake import AuthSwitchRequest, parse_greeting, parse_handshake_response
+from odptwist.wire.responses import parse_err
+from tests.support.house import CAPABILITIES, House, response
+
+
+class LoginTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        """Make a proxy with one server."""
+        self.house = House()
+
+    def test_greeting_carries_the_id_and_the_servers_capabilities(self) -> None:
+        """A client is greeted with its cs_id and with what its servers can do, TLS and compression left out."""
+        self.house.hear(CAPABILITIES | c.CLIENT_SSL | c.CLIENT_COMPRESS | c.CLIENT_DEPRECATE_EOF)
+        for number in (1, 2, 3):
+            (payload,) = self.house.connect().payloads()
+            greeting = parse_greeting(payload)
+            self.assertEqual(greeting.thread_id, number)
+            self.assertEqual(greeting.capabilities, CAPABILITIES | c.CLIENT_DEPRECATE_EOF)
+
+    def test_empty_password_is_not_asked_for(self) -> None:
+        """An account without a password logs in with one round trip, and its own connection id is the server's."""
+        client = self.house.connect()
+        client.packets()
+        client.send(response("root@sys#odp", database="shop"))
+        server = self.house.accept()
+        server.greet()
+        (payload,) = server.payloads()
+        sent = parse_handshake_response(payload)
+        self.assertEqual(
+            (sent.user, sent.auth_response, sent.database, sent.plugin), ("root", b"", "shop", "mysql_native_password")
+        )
+        server.accept()
+        (packet,) = client.packets()
+        self.assertEqual((packet.sequence, packet.payload[0]), (2, 0))
+        session = client.wire.protocol
+        self.assertEqual(session.snapshot().bound.server_sessid, server.thread_id)
+        self.assertEqual(session.proxy_sessid, 10 << 56 | 7 << 32 | 2883 << 16 | 1)
+        self.assertTrue(session.repeatable)
+
+    def test_password_is_asked_for_with_the_servers_salt(self) -> None:
+        """The server is made to ask again, and its question and the client's answer go through as they are."""
+        client = self.house.connect()
+        client.packets()
+        client.send(response(auth_response=b"x" * 20))
+        server = self.house.accept()
+        server.greet()
+        (payload,) = server.payloads()
+        self.assertEqual(parse_handshake_response(payload).plugin, ASK_AGAIN_PLUGIN)
+        question = AuthSwitchRequest("client_ed25519", b"s" * 32).encode()
+        server.send(frame(question, 2))
+        (packet,) = client.packets()
+        self.assertEqual((packet.sequence, packet.payload), (2, question))
+        client.send(frame(b"the answer", 3))
+        (packet,) = server.packets()
+        self.assertEqual((packet.sequence, packet.payload), (3, b"the answer"))
+        server.accept(4)
+        (packet,) = client.packets()
+        self.assertEqual((packet.sequence, packet.payload[0]), (4, 0))
+        self.assertFalse(client.wire.protocol.repeatable)
+
+    def test_refusal_is_relayed_and_final(self) -> None:
+        """The server's ERR reaches the client, which is then cut; nothing it sends afterwards is heard."""
+        client = self.house.connect()
+        client.packets()
+        client.send(response())
+        server = self.house.accept()
+        server.greet()
+        server.err(1045, "Access denied for user 'root'@'localhost' (using password: NO)", 2)
+        code, text = client.error()
+        self.assertEqual((code, text), (1045, "Access denied for user 'root'@'localhost' (using password: NO)"))
+        client.send(frame(b"\x03SELECT 1", 0))
+        self.house.turn()
+        self.assertEqual((client.wire.ended, server.wire.ended), ("closed", "aborted"))
+        self.assertEqual(len(self.house.registry), 0)
+
+    def test_wrong_names_are_refused_before_any_server_is_asked(self) -> None:
+        """An unknown cluster is 4669, an impossible user name 1045."""
+        for user, code in (("root@sys#nowhere", 4669), ("@sys", 1045), ("root@", 1045)):
+            client = self.house.connect()
+            client.packets()
+            client.send(response(user))
+            self.assertEqual(client.error()[0], code)
+            self.assertEqual(self.house.attempts, 0)
+
+    def test_foreign_tenant_is_refused(self) -> None:
+        """A tenant that the settings do not accept is 1045 on a server without tenants."""
+        client = self.house.connect()
+        client.packets()
+        client.send(response("root@other"))
+        server = self.house.accept()
+        server.greet()
+        self.assertEqual(client.error()[0], 1045)
+        self.house.turn()
+        self.assertEqual(server.wire.ended, "aborted")
+        self.assertEqual(server.payloads(), [])
+
+    def test_next_server_is_tried(self) -> None:
+        """A server that refuses the connection is passed over; when all do, the client gets one error that names them."""
+        self.house = House(servers=2)
+        client = self.house.connect()
+        client.packets()
+        client.send(response())
+        self.house.refuse_connection()
+        server = self.house.accept()
+        server.greet()
+        server.accept()
+        self.assertEqual(client.payloads()[0][0], 0)
+        other = self.house.connect()
+        other.packets()
+        other.send(response())
+        self.house.refuse_connection()
+        self.house.refuse_connection()
+        code, text = other.error()
+        self.assertEqual(code, 2003)
+        self.assertIn("10.1.0.1:3306", text)
+        self.assertIn("10.1.0.1:3307", text)
+
+    def test_server_that_says_nothing_is_given_up(self) -> None:
+        """A server that accepts the connection and then sends nothing costs the client its connect timeout, not more."""
+        client = self.house.connect()
+        client.packets()
+        client.send(response())
+        server = self.house.accept()
+        self.house.reactor.advance(5.1)
+        self.assertEqual(client.error()[0], 2003)
+        self.assertEqual(server.wire.ended, "aborted")
+
+    def test_login_timeout(self) -> None:
+        """A client that does not log in within ten seconds is cut without a word."""
+        client = self.house.connect()
+        session = client.wire.protocol
+        client.packets()
+        self.house.reactor.advance(10.1)
+        self.house.turn()
+        self.assertEqual(client.payloads(), [])
+        self.assertEqual((client.wire.ended, session.reason), ("aborted", CloseReason.LOGIN_TIMEOUT))
+
+    def test_wrong_sequence_number(self) -> None:
+        """A handshake response out of order is 1156, and the end."""
+        client = self.house.connect()
+        client.packets()
+        client.send(response()[:3] + b"\x07" + response()[4:])
+        self.assertEqual(client.error()[0], 1156)
+        self.assertEqual(client.wire.ended, "closed")
+
+    def test_client_that_leaves_takes_the_half_open_server_along(self) -> None:
+        """A client that goes while its server greets leaves nothing behind, nor one that goes while the proxy connects."""
+        for stage in ("connecting", "connected"):
+            house = House()
+            client = house.connect()
+            client.send(response())
+            server = house.accept() if stage == "connected" else None
+            client.wire.lose()
+            house.turn()
+            self.assertEqual(len(house.registry), 0)
+            if server is not None:
+                self.assertEqual(server.wire.ended, "aborted")
+            self.assertEqual(house.reactor.getDelayedCalls(), [])
+
+    def test_client_waits_for_the_first_word_of_a_server(self) -> None:
+        """As long as no server was heard, clients wait for the probe; if that fails, they are greeted with less."""
+        self.house = House(heard=False)
+        client = self.house.connect()
+        self.assertEqual(client.payloads(), [])
+        self.house.probes[0].callback(None)
+        (payload,) = client.payloads()
+        self.assertEqual(parse_greeting(payload).capabilities, FALLBACK)
+
+    def test_second_server_is_not_tried_after_a_question(self) -> None:
+        """A client can be asked once only, so a server that goes after asking ends the login with an error."""
+        self.house = House(servers=2)
+        client = self.house.connect()
+        client.packets()
+        client.send(response(auth_response=b"x" * 20))
+        server = self.house.accept()
+        server.greet()
+        server.send(frame(AuthSwitchRequest("mysql_native_password", b"s" * 21).encode(), 2))
+        client.packets()
+        server.wire.lose()
+        self.house.turn()
+        self.assertEqual(parse_err(client.payloads()[0]).code, 2003)
+        self.assertEqual(self.house.attempts, 0)
