@@ -117,7 +117,7 @@ def show(shapes: list[Shape], ways: list[Way], rounds: int, seconds: float) -> N
                 ]
             )
     print(f"Python {platform.python_version()}, medians of {rounds} rounds of {seconds:g} s\n")
-    print_table(["load", "way", "per s", "p50 us", "p99 us", "CPU us each", "of HAProxy", "errors"], rows)
+    print_table(["load", "way", "per s", "p50 us", "p99 us", "CPU us each", "of HAProxy", "errors"], rows, left=2)
 
 
 if __name__ == "__main__":

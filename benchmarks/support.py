@@ -208,16 +208,11 @@ class Load(Program):
         return {name: float(number) for name, number in (pair.split("=") for pair in found[1].split())}
 
 
-def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a Markdown table, its columns aligned: the first to the left, the others to the right."""
+def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> None:
+    """Print a Markdown table, its columns aligned: the first `left` ones to the left, the others to the right."""
     widths = [max(len(row[place]) for row in (titles, *rows)) for place in range(len(titles))]
-
-    def line(cells: Sequence[str]) -> str:
-        rest = [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
-        return f"| {' | '.join([cells[0].ljust(widths[0]), *rest])} |"
-
-    print(line(titles))
-    print(line(["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]))
-    for row in rows:
-        print(line(row))
+    rule = ["-" * width if place < left else "-" * (width - 1) + ":" for place, width in enumerate(widths)]
+    for row in (titles, rule, *rows):
+        cells = [f"{cell:{'<' if place < left else '>'}{widths[place]}}" for place, cell in enumerate(row)]
+        print(f"| {' | '.join(cells)} |")
     sys.stdout.flush()

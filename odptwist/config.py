@@ -13,6 +13,7 @@ from typing import Any
 
 from attrs import Factory, frozen
 from cattrs import ClassValidationError, Converter, transform_error
+from cattrs.v import format_exception
 
 from odptwist.errors import ConfigError
 from odptwist.snapshots import Address
@@ -239,4 +240,9 @@ def _read(path: str) -> _File:
     try:
         return _CONVERTER.structure(table, _File)
     except ClassValidationError as fault:
-        raise ConfigError(*(f"{path}: {line}" for line in transform_error(fault, path="settings"))) from None
+        lines = transform_error(fault, path="settings", format_exception=_explained)
+        raise ConfigError(*(f"{path}: {line}" for line in lines)) from None
+
+
+def _explained(fault: BaseException, kind: Any) -> str:
+    return str(fault) if isinstance(fault, TypeError) else format_exception(fault, kind)

@@ -110,16 +110,17 @@ _PLAIN_COMMANDS: Final = frozenset(
     (COM_PING, COM_STATISTICS, COM_STMT_EXECUTE, COM_STMT_FETCH, COM_STMT_RESET, COM_STMT_SEND_LONG_DATA)
 )
 
-# Where a response stands.
+# Where a response stands. In the first three states the server has to be silent.
 _IDLE: Final = 0
-_HEADER: Final = 1  # the first packet of a response, or of one of several results
-_COLUMNS: Final = 2  # `count` definitions to come, then EOF (unless deprecated), then rows
-_COLUMNS_EOF: Final = 3
-_ROWS: Final = 4
-_PASS: Final = 5  # `count` packets to come, whatever they are, then the end
-_INFILE: Final = 6  # the client sends a file: packets until an empty one
-_LAST: Final = 7  # only the rest of the last packet is to come
-_OURS: Final = 8  # the proxy itself will answer
+_OURS: Final = 1  # the proxy itself will answer
+_INFILE: Final = 2  # the client sends a file: packets until an empty one
+_HEADER: Final = 3  # the first packet of a response, or of one of several results
+_ASKED: Final = 4  # as _HEADER, but the client may send something first: the server has asked it during a login
+_COLUMNS: Final = 5  # `count` definitions to come, then EOF (unless deprecated), then rows
+_COLUMNS_EOF: Final = 6
+_ROWS: Final = 7
+_PASS: Final = 8  # `count` definitions to come, with an EOF behind each list of them, then the end
+_LAST: Final = 9  # only the rest of the last packet is to come
 
 # A command of at most this size is kept until it is whole, so that its owner sees all of it. From longer ones the
 # owner sees the beginning, and the rest streams through.
@@ -166,8 +167,8 @@ class Tracker:
         "_deprecate_eof",
         "_discard",
         "_fragment",
+        "_head",
         "_held",
-        "_infile_head",
         "_phase",
         "_plain",
         "_shape",
@@ -204,7 +205,7 @@ class Tracker:
         self._tail = 0
         self._tail_more = False
         self._discard = False
-        self._infile_head = b""
+        self._head = b""
         self.kept = b""
         self.command = b""
         self.whole = True
@@ -219,12 +220,12 @@ class Tracker:
     @property
     def busy(self) -> bool:
         """Whether a response is due, or the rest of a command that is on its way."""
-        return self._phase != _IDLE or self._tail > 0 or self._tail_more
+        return self._phase != _IDLE or self._tail > 0
 
     @property
     def awaiting(self) -> bool:
         """Whether a response of the server is due."""
-        return self._phase not in (_IDLE, _OURS)
+        return self._phase > _OURS
 
     # -- the client's side ---------------------------------------------------------------------------------------
 
@@ -234,14 +235,14 @@ class Tracker:
         Raises:
             WireError: the chunk breaks the protocol.
         """
-        if self._phase == _IDLE and not self.kept and not self._tail and not self._tail_more:
+        if self._phase == _IDLE and not self.kept and not self._tail:
             try:
                 head, command = _HEAD.unpack_from(data)
             except StructError:
                 self.kept = data
-                return WAIT
+                return self._next()
             # Whole, alone and with sequence number 0: the case that counts.
-            if head == len(data) - 4:
+            if len(data) - 4 == head < MAX_PAYLOAD:
                 if command == COM_QUERY:
                     if (data[5:8] in self._plain and _is_plain(data)) or data[5:] in _PLAIN_TEXTS:
                         self._begin(RESULT)
@@ -251,14 +252,16 @@ class Tracker:
                     return FORWARD
             self.kept = data
             return self._next()
-        if self._tail or self._tail_more:
+        if self._tail:
             return self._stream(data)
-        if self._phase == _INFILE:
-            return self._file(data)
-        if self._phase != _IDLE and (self._shape == LOGIN or self._shape == ENDLESS):
-            return FORWARD
+        phase = self._phase
+        if phase == _INFILE or phase == _ASKED or (phase == _ROWS and self._shape == ENDLESS):
+            # These bytes are part of the exchange, so they must not come behind a command that was sent ahead.
+            if self.kept:
+                raise SequenceError("a command before the end of an exchange in which the client has to answer")
+            return self._file(data) if phase == _INFILE else FORWARD
         self.kept += data
-        return WAIT if self._phase != _IDLE else self._next()
+        return WAIT if phase != _IDLE else self._next()
 
     def _next(self) -> int:
         """Look for a command at the beginning of `kept`."""
@@ -297,7 +300,7 @@ class Tracker:
         The rest of a long one is thrown away as it comes. Until `done`, what the client sends ahead is kept.
         """
         self._cut()
-        self._discard = bool(self._tail or self._tail_more)
+        self._discard = self._tail > 0
         self._phase = _OURS
 
     def hold(self) -> None:
@@ -315,43 +318,41 @@ class Tracker:
         end = 4 + length
         sent = kept[:end]
         self.kept = kept[end:]
-        self._tail = max(0, end - len(kept))
+        # A full fragment has a successor: its header belongs to what is still to come.
         self._tail_more = length == MAX_PAYLOAD
+        self._tail = max(0, end - len(kept)) + 4 * self._tail_more
         self._discard = False
-        if self._tail_more and not self._tail and self.kept:
+        if self._tail_more and self.kept:
             rest, self.kept = self.kept, b""
-            if self._stream(rest) == FORWARD:
-                sent += rest[: len(rest) - len(self.kept)]
+            self._stream(rest)
+            sent += rest[: len(rest) - len(self.kept)]
         return sent
 
     def _stream(self, data: bytes) -> int:
         """Pass on the rest of a long command; what follows it is kept."""
         position = 0
-        while self._tail or self._tail_more:
-            if self._tail:
-                step = min(self._tail, len(data) - position)
-                position += step
-                self._tail -= step
-                if self._tail:
-                    break
-            elif self._tail_more:
-                header = self._infile_head + data[position : position + 4 - len(self._infile_head)]
-                position += len(header) - len(self._infile_head)
-                if len(header) < 4:
-                    self._infile_head = header
-                    break
-                self._infile_head = b""
-                self._tail = int.from_bytes(header[:3], "little")
-                self._tail_more = self._tail == MAX_PAYLOAD
-        if position < len(data):
+        size = len(data)
+        while self._tail and position < size:
+            body = self._tail - 4 * self._tail_more
+            step = min(body if body > 0 else self._tail, size - position)
+            if body <= 0:
+                self._head += data[position : position + step]
+            position += step
+            self._tail -= step
+            if self._tail_more and not self._tail:
+                length = int.from_bytes(self._head[:3], "little")
+                self._head = b""
+                self._tail_more = length == MAX_PAYLOAD
+                self._tail = length + 4 * self._tail_more
+        if position < size:
             # A client that sends ahead: rare after a command of this size, so a copy does not matter.
             self.kept = data[position:]
         if self._discard:
-            return WAIT if self._phase != _IDLE or self._tail or self._tail_more or not self.kept else self._next()
+            return WAIT if self._phase != _IDLE or self._tail or not self.kept else self._next()
         return FORWARD
 
     def _file(self, data: bytes) -> int:
-        """Follow the packets of LOAD DATA LOCAL: the empty one turns the stream round again."""
+        """Follow the packets of LOAD DATA LOCAL: the empty one turns the stream round again; what follows is kept."""
         position = 0
         size = len(data)
         while position < size:
@@ -360,19 +361,18 @@ class Tracker:
                 position += step
                 self._skip -= step
                 continue
-            header = self._infile_head + data[position : position + 4 - len(self._infile_head)]
-            position += len(header) - len(self._infile_head)
+            header = self._head + data[position : position + 4 - len(self._head)]
+            position += len(header) - len(self._head)
             if len(header) < 4:
-                self._infile_head = header
+                self._head = header
                 break
-            self._infile_head = b""
+            self._head = b""
             self._skip = int.from_bytes(header[:3], "little")
             if not self._skip and not self._fragment:
                 self._phase = _HEADER
+                self.kept = data[position:]
                 break
             self._fragment = self._skip == MAX_PAYLOAD
-        if position < size:
-            raise SequenceError("a command before the answer to LOAD DATA LOCAL")
         return FORWARD
 
     def _begin(self, shape: int) -> None:
@@ -396,13 +396,13 @@ class Tracker:
         """
         self.answered = True
         phase = self._phase
-        if phase == _IDLE or phase == _OURS:
+        if phase <= _INFILE:
             raise WireError("the server sent something unasked")
         if self._held:
             data = self._held + data
             self._held = b""
         size = len(data)
-        position = 0 if phase == _INFILE else self._skip
+        position = self._skip
         if position > size:
             self._skip = position - size
             return False
@@ -429,7 +429,7 @@ class Tracker:
                     if not self._count:
                         phase = _ROWS if self._deprecate_eof else _COLUMNS_EOF
                     continue
-                elif phase == _PASS:
+                elif phase == _PASS and first != 0xFF:
                     position += length + 4
                     self._count -= 1
                     if not self._count:
@@ -458,8 +458,8 @@ class Tracker:
             else:
                 self._held = data[position:]
                 position = size
-        if phase == _IDLE and position < size:
-            raise WireError("the server sent more than one response")
+        if phase <= _INFILE and position < size:
+            raise WireError("the server went on after the end of its response")
         self._phase = phase
         self._fragment = fragment
         self._skip = position - size
@@ -467,7 +467,7 @@ class Tracker:
 
     def _packet(self, phase: int, data: bytes, start: int, length: int, first: int) -> int:
         """Read a packet that may turn the response; return the next phase."""
-        if first == 0xFF and self._shape != STRING:
+        if first == 0xFF:
             if length < 3:
                 raise MalformedPacket("an ERR packet without a code")
             (self.error,) = _U16.unpack_from(data, start + 1)
@@ -492,7 +492,6 @@ class Tracker:
                 self._ok(data, start, length)
                 return _HEADER if self.status & SERVER_MORE_RESULTS_EXISTS else _IDLE
             if first == 0xFB:
-                self._skip = 0
                 return _INFILE
             count = first if first < 0xFB else self._wide_count(data, start, length, first)
             self._count = count
@@ -511,7 +510,9 @@ class Tracker:
             if first == 0x00:
                 self._ok(data, start, length)
                 return _IDLE
-            return _HEADER
+            if first != 0xFE and first != 0x01:
+                raise MalformedPacket("neither OK, ERR nor a question, amid a login")
+            return _ASKED
         return _IDLE  # STRING
 
     def _prepared(self, data: bytes, start: int, length: int, first: int) -> int:
@@ -532,8 +533,9 @@ class Tracker:
         raise MalformedPacket("a response that begins like nothing known")
 
     def _eof(self, data: bytes, start: int, length: int) -> None:
-        if length >= 5:
-            (self.status,) = _U16.unpack_from(data, start + 3)
+        if length < 5:
+            raise MalformedPacket("an EOF packet without a status")
+        (self.status,) = _U16.unpack_from(data, start + 3)
 
     def _ok(self, data: bytes, start: int, length: int) -> None:
         """Read the counts and the status of an OK packet."""
@@ -554,12 +556,15 @@ class Tracker:
             self.statements.discard(number)
 
     def forget(self) -> None:
-        """Give up the exchange in flight: its server session has gone. What the client sent ahead stays kept."""
+        """Give up the exchange in flight: its server session has gone. What the client sent ahead stays kept.
+
+        Only for one that is not `answered` yet. What is still to come of a long command is thrown away as it comes.
+        """
         self._phase = _IDLE
         self._held = b""
         self._skip = 0
         self._fragment = False
-        self._discard = bool(self._tail or self._tail_more)
+        self._discard = self._tail > 0
         self.statements = None
 
 

@@ -79,9 +79,17 @@ _PINNING = {
 _NEXT_TRANSACTION = "SET TRANSACTION for the next transaction"
 _LOCKS = "user locks (GET_LOCK)"
 _TABLE_LOCKS = "LOCK TABLES"
-# A session that sets more than this is not replayed; drivers set fewer than twenty.
+# Of a session that sets more than this, the rest is lost with its server session; drivers set fewer than twenty.
 _VARIABLES_LIMIT = 200
+_PINS_LIMIT = 200
 _VALUE_LIMIT = 4096
+_TOO_MANY = "more variables than the proxy keeps"
+# They are used up by the next statement: set again later, they would act a second time.
+_USED_UP = frozenset(("gtid_next", "insert_id", "rand_seed1", "rand_seed2"))
+# Without SESSION they hold for the next transaction only.
+_OF_TRANSACTIONS = frozenset(("transaction_isolation", "transaction_read_only", "tx_isolation", "tx_read_only"))
+# Of the words that can be a user variable's value, these are no functions (as CURRENT_USER and UTC_DATE are).
+_CONSTANTS = frozenset(("NULL", "TRUE", "FALSE"))
 
 
 @frozen
@@ -128,19 +136,27 @@ class SessionState:
         if effects.database is not None:
             self.use(effects.database)
         for setting in effects.settings:
-            self.settings.pop(setting.key, None)
-            self.settings[setting.key] = setting.sql
-            self.pins.discard(f"SET {setting.key}")
+            self._keep(setting)
             if setting.key.startswith("@"):
                 self.versions = evolve(self.versions, user_var=self.versions.user_var + 1)
             elif setting.key in HOT_VARIABLES:
                 self.versions = evolve(self.versions, hot_sys_var=self.versions.hot_sys_var + 1)
             else:
                 self.versions = evolve(self.versions, sys_var=self.versions.sys_var + 1)
-        if len(self.settings) > _VARIABLES_LIMIT:
-            self.pins.add("more variables than the proxy keeps")
-        self.pins.update(effects.pins)
+        for pin in effects.pins:
+            self.pins.add(pin if pin in self.pins or len(self.pins) < _PINS_LIMIT else _TOO_MANY)
         self.pins.difference_update(effects.unpins)
+
+    def _keep(self, setting: Setting) -> None:
+        # The newest stands last, because the order counts: NAMES sets variables that can also be set one by one.
+        self.settings.pop(setting.key, None)
+        if len(self.settings) < _VARIABLES_LIMIT:
+            self.settings[setting.key] = setting.sql
+            self.pins.discard(f"SET {setting.key}")
+        else:
+            self.pins.add(_TOO_MANY)
+        if setting.key in ("last_insert_id", "identity"):
+            self.insert_id = 0
 
     def use(self, database: str) -> None:
         """Be told of the current database."""
@@ -167,11 +183,20 @@ class SessionState:
 
     def replay(self) -> tuple[str, ...]:
         """Return the statements that give a fresh server session this state (the database is chosen at login)."""
-        names = [f"SET {sql}" for sql in self.settings.values() if not sql.startswith("@")]
-        variables = [sql for sql in self.settings.values() if sql.startswith("@")]
-        if self.insert_id:
-            variables.append(f"@@session.last_insert_id = {self.insert_id}")
-        return (*names, *((f"SET {', '.join(variables)}",) if variables else ()))
+        found: list[str] = []
+        variables: list[str] = []
+        for sql in [
+            *self.settings.values(),
+            *([f"@@session.last_insert_id = {self.insert_id}"] * bool(self.insert_id)),
+        ]:
+            if sql.startswith("@"):
+                variables.append(sql)
+                continue
+            if variables:
+                found.append(f"SET {', '.join(variables)}")
+                variables = []
+            found.append(f"SET {sql}")
+        return (*found, *((f"SET {', '.join(variables)}",) if variables else ()))
 
 
 def effects_of(text: str) -> Effects:
@@ -180,13 +205,21 @@ def effects_of(text: str) -> Effects:
     if len(parts) == 1:
         return parts[0]
     database = None
+    pins: dict[str, None] = {}
+    unpins: dict[str, None] = {}
     for part in parts:
         database = part.database if part.database is not None else database
+        for pin in part.pins:
+            pins[pin] = None
+            unpins.pop(pin, None)
+        for pin in part.unpins:
+            unpins[pin] = None
+            pins.pop(pin, None)
     return Effects(
         database=database,
         settings=tuple(setting for part in parts for setting in part.settings),
-        pins=tuple(pin for part in parts for pin in part.pins),
-        unpins=tuple(pin for part in parts for pin in part.unpins),
+        pins=tuple(pins),
+        unpins=tuple(unpins),
     )
 
 
@@ -210,23 +243,31 @@ def _effects(statement: list[Token]) -> Effects:
         pins.append("temporary tables")
     elif first == "FLUSH" and {"LOCK", "EXPORT"} & {token.word for token in statement}:
         pins.append(_TABLE_LOCKS)
+    into = first == "LOAD" or (first not in ("INSERT", "REPLACE") and "INTO" in [token.word for token in statement])
+    left, unpins = _left(statement, into)
+    return Effects(pins=tuple(dict.fromkeys([*pins, *left])), unpins=unpins)
+
+
+def _left(part: list[Token], into: bool) -> tuple[list[str], tuple[str, ...]]:
+    """Return the pins and unpins of what expressions leave behind; `into`: whether variables in them are set."""
+    pins = []
     unpins: tuple[str, ...] = ()
-    for token, following in zip(statement, [*statement[1:], None], strict=True):
-        if token.word == "GET_LOCK":
+    for position, token in enumerate(part):
+        word = token.word
+        if word == "GET_LOCK":
             pins.append(_LOCKS)
-        elif token.word == "RELEASE_ALL_LOCKS":
+        elif word == "RELEASE_ALL_LOCKS":
             unpins = (_LOCKS,)
-        elif token.word == "LAST_INSERT_ID" and first != "SELECT":
-            pins.append("LAST_INSERT_ID(expr)")
-        elif token.kind is Kind.VARIABLE and not token.text.startswith("@@") and _assigned(first, statement, following):
+        elif word == "LAST_INSERT_ID":
+            if [following.text for following in part[position + 1 : position + 3]] not in ([], ["(", ")"]):
+                pins.append("LAST_INSERT_ID(expr)")
+        elif (
+            token.kind is Kind.VARIABLE
+            and not token.text.startswith("@@")
+            and (into or (position + 1 < len(part) and part[position + 1].text == ":="))
+        ):
             pins.append("user variables that a query has set")
-    return Effects(pins=tuple(dict.fromkeys(pins)), unpins=unpins)
-
-
-def _assigned(first: str, statement: list[Token], following: Token | None) -> bool:
-    if following and following.text == ":=":
-        return True
-    return first == "LOAD" or any(token.word == "INTO" for token in statement if first != "INSERT")
+    return pins, () if _LOCKS in pins else unpins
 
 
 def _set(rest: list[Token]) -> Effects:
@@ -235,10 +276,10 @@ def _set(rest: list[Token]) -> Effects:
     if not words:
         return Effects()
     if words[0] == "STATEMENT":
-        for position, token in enumerate(rest):
-            if token.word == "FOR" and position + 1 < len(rest):
-                return _effects(rest[position + 1 :])
-        return Effects()
+        inner = next((rest[position + 1 :] for position, token in enumerate(rest) if token.word == "FOR"), [])
+        # No server takes one inside another; following them inwards would pass Python's limit of recursion.
+        nested = [token.word for token in inner[:2]] == ["SET", "STATEMENT"]
+        return _effects(inner) if inner and not nested else Effects()
     if words[0] in ("PASSWORD", "DEFAULT", "RESOURCE"):
         return Effects()
     if words[0] == "ROLE":
@@ -249,20 +290,18 @@ def _set(rest: list[Token]) -> Effects:
         sql = " ".join(token.text for token in rest[1:])
         return Effects(settings=(Setting("transaction " + ("read" if "READ" in words else "level"), f"SESSION {sql}"),))
     settings: list[Setting] = []
-    pins: list[str] = []
-    scope = ""
+    pins, unpins = _left(rest[2:], False)
+    scope = ""  # once named, it holds for the assignments that follow
     for item in _items(rest):
         head = item[0].word
         if head in ("GLOBAL", "SESSION", "LOCAL", "PERSIST", "PERSIST_ONLY") and len(item) > 1:
             scope, item = head, item[1:]
-        elif item[0].kind is Kind.VARIABLE:
-            scope = ""
-        setting = _names(item) or _assignment(item, scope)
+        setting = _names(item) or _assignment(item, "" if item[0].kind is Kind.VARIABLE else scope)
         if isinstance(setting, Setting):
             settings.append(setting)
         elif setting:
             pins.append(setting)
-    return Effects(settings=tuple(settings), pins=tuple(pins))
+    return Effects(settings=tuple(settings), pins=tuple(dict.fromkeys(pins)), unpins=unpins)
 
 
 def _items(rest: list[Token]) -> list[list[Token]]:
@@ -306,7 +345,14 @@ def _assignment(item: list[Token], scope: str) -> Setting | str:
     if len(text) > _VALUE_LIMIT:
         return f"SET {name}"
     if target.startswith("@"):
-        return Setting(name, f"{target} = {text}")
+        constant = value[0].word in _CONSTANTS or value[0].text[:1].isdigit()  # a word with a digit: 0x1F
+        return (
+            Setting(name, f"{target} = {text}")
+            if value[0].kind is not Kind.WORD or len(value) > 1 or constant
+            else (f"SET {name}")
+        )
+    if name in _USED_UP or (name in _OF_TRANSACTIONS and not scope):
+        return f"SET {name}"
     return Setting(name, f"@@session.{name} = {text}")
 
 

@@ -172,7 +172,12 @@ class CommandTests(SynchronousTestCase):
 
     def test_transactions_are_counted(self) -> None:
         """trans_count rises when a transaction ends."""
-        for text, ok in ((b"BEGIN", IN_TRANSACTION), (b"COMMIT", None), (b"BEGIN", IN_TRANSACTION), (b"ROLLBACK", None)):
+        for text, ok in (
+            (b"BEGIN", IN_TRANSACTION),
+            (b"COMMIT", None),
+            (b"BEGIN", IN_TRANSACTION),
+            (b"ROLLBACK", None),
+        ):
             self.client.query(text)
             self.server.ok(ok) if ok else self.server.ok()
         self.assertEqual(self.session.snapshot().transactions, 2)

@@ -1,0 +1,146 @@
+"""Transports that write at once, on real sockets."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from twisted.internet import abstract, tcp, unix
+from twisted.internet.protocol import ClientFactory
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase
+
+from odptwist.sessions import transport
+from odptwist.snapshots import Address
+
+
+class Reactor:
+    """Remembers what transports ask of it."""
+
+    def __init__(self) -> None:
+        self.readers: set[Any] = set()
+        self.writers: set[Any] = set()
+
+    def addReader(self, reader: Any) -> None:
+        """Remember."""
+        self.readers.add(reader)
+
+    def removeReader(self, reader: Any) -> None:
+        """Forget."""
+        self.readers.discard(reader)
+
+    def addWriter(self, writer: Any) -> None:
+        """Remember."""
+        self.writers.add(writer)
+
+    def removeWriter(self, writer: Any) -> None:
+        """Forget."""
+        self.writers.discard(writer)
+
+
+class Producer:
+    """Counts pauses and resumptions."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def pauseProducing(self) -> None:
+        """Remember."""
+        self.calls.append("pause")
+
+    def resumeProducing(self) -> None:
+        """Remember."""
+        self.calls.append("resume")
+
+
+class DirectWriteTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        """Make a transport over one end of a socket pair."""
+        ours, self.theirs = socket.socketpair()
+        self.addCleanup(self.theirs.close)
+        self.addCleanup(ours.close)
+        for end in (ours, self.theirs):
+            end.setblocking(False)
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+        self.reactor = Reactor()
+        self.transport = transport._TcpServer(ours, object(), ("peer", 1), None, 1, self.reactor)
+
+    def read(self) -> bytes:
+        """Return what the other end has now."""
+        pieces = []
+        try:
+            while True:
+                pieces.append(self.theirs.recv(1 << 20))
+        except BlockingIOError:
+            return b"".join(pieces)
+
+    def test_private_names_of_twisted(self) -> None:
+        """The names of Twisted's that the direct write stands on are there; without them the stock transports are used."""
+        self.assertTrue(transport.SUPPORTED)
+        self.assertEqual(self.transport._tempDataLen, 0)
+        self.assertEqual(self.transport.dataBuffer, b"")
+        self.assertFalse(self.transport.TLS)
+        self.assertTrue(callable(abstract.FileDescriptor._maybePauseProducer))
+        self.assertTrue(issubclass(tcp.Port.transport, tcp.Server))
+        self.assertTrue(issubclass(unix.Port.transport, unix.Server))
+
+    def test_small_write_is_sent_at_once(self) -> None:
+        """What the kernel takes leaves before `write` returns, and nothing waits for the reactor."""
+        self.transport.write(b"hello")
+        self.assertEqual(self.read(), b"hello")
+        self.assertEqual(self.reactor.writers, set())
+
+    def test_rest_is_queued_in_order(self) -> None:
+        """What the kernel does not take is queued, later writes behind it, and all arrives in order."""
+        producer = Producer()
+        self.transport.registerProducer(producer, True)
+        sent = b"".join(bytes((number,)) * 100_000 for number in range(10))
+        for start in range(0, len(sent), 100_000):
+            self.transport.write(sent[start : start + 100_000])
+        self.assertEqual(self.reactor.writers, {self.transport})
+        self.assertEqual(set(producer.calls), {"pause"})
+        got = b""
+        while self.reactor.writers:
+            got += self.read()
+            self.transport.doWrite()
+        got += self.read()
+        self.assertEqual(got, sent)
+        self.assertEqual(producer.calls.count("resume"), 1)
+        self.transport.write(b"more")
+        self.assertEqual(self.read(), b"more")
+
+    def test_broken_socket(self) -> None:
+        """A write to a peer that has gone does not raise; the reactor finds the end."""
+        self.theirs.close()
+        self.transport.write(b"x")
+        self.transport.write(b"x" * 100)
+        self.assertIsNotNone(self.transport.doWrite())
+
+    def test_nothing_is_written_after_the_end(self) -> None:
+        """A write after loseConnection is not sent directly past what still waits."""
+        self.transport.loseConnection()
+        self.transport.write(b"late")
+        self.assertEqual(self.read(), b"")
+
+
+class SeamTests(SynchronousTestCase):
+    def test_other_reactors_keep_their_transports(self) -> None:
+        """A reactor that is not Twisted's own is asked in the ordinary way."""
+        reactor = MemoryReactorClock()
+        transport.connect(reactor, Address("127.0.0.1", 3306), ClientFactory(), 5)
+        transport.connect(reactor, Address(path="/run/x.sock"), ClientFactory(), 5)
+        self.assertEqual(reactor.tcpClients[0][:2], ("127.0.0.1", 3306))
+        self.assertEqual(reactor.unixClients[0][0], "/run/x.sock")
+
+    def test_only_plain_ports_are_changed(self) -> None:
+        """A listening port of another kind is left alone."""
+
+        class Other(tcp.Port):
+            pass
+
+        port = Other(0, object(), reactor=Reactor())
+        transport.write_at_once(port)
+        self.assertIs(port.transport, tcp.Server)
+        plain = tcp.Port(0, object(), reactor=Reactor())
+        transport.write_at_once(plain)
+        self.assertIs(plain.transport, transport._TcpServer)
