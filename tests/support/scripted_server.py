@@ -21,7 +21,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from odptwist.answers import Answer, Column, ColumnType, Success, Table
+from odptwist.answers import Answer, Column, ColumnType, Done, Table
 from odptwist.machines.server_login import FALLBACK
 from odptwist.wire.constants import COM_INIT_DB, COM_PING, COM_QUERY, COM_QUIT, COM_RESET_CONNECTION, COM_STATISTICS
 from odptwist.wire.framing import Deframer, Packet, frames
@@ -74,7 +74,7 @@ class Send:
 class SendRaw:
     """Send bytes as they are."""
 
-    bytes: bytes
+    data: bytes
 
 
 @frozen
@@ -158,7 +158,7 @@ class Script:
         greeting: its `thread_id` is replaced by a running number unless `thread_id` says otherwise.
         thread_id: a fixed one, or None.
         steps: what goes otherwise than by default, in order; each once a connection.
-        answers: SQL text -> what is answered; a `Table` or `Success` encoded for the client, an `Err`, or raw bytes.
+        answers: SQL text -> what is answered; a `Table` or `Done` encoded for the client, an `Err`, or raw bytes.
             For all other queries, one row of one column.
         status: SERVER_STATUS_* bits in OK and EOF.
         split: send every byte in a write of its own.
@@ -263,7 +263,7 @@ class ScriptedServer(Protocol):
         elif command == COM_STATISTICS:
             self._send(b"Uptime: 1")
         elif command in (COM_PING, COM_INIT_DB, COM_RESET_CONNECTION):
-            self._reply(Success())
+            self._reply(Done())
         else:
             self._reply(Err(1047, "08S01", "Unknown command"))
 
@@ -308,7 +308,7 @@ class ScriptedServer(Protocol):
 def _default(text: bytes) -> Answer:
     """Return the answer to a query that the script does not mention."""
     word = text[:8].upper().split(b" ")[0]
-    return Success() if word in (b"SET", b"BEGIN", b"COMMIT", b"ROLLBACK", b"USE") else ONE
+    return Done() if word in (b"SET", b"BEGIN", b"COMMIT", b"ROLLBACK", b"USE") else ONE
 
 
 class ScriptedServerFactory(Factory):
