@@ -47,7 +47,7 @@ class Options(usage.Options):
         super().__init__()  # type: ignore[no-untyped-call]
 
     def opt_port(self, text: str) -> None:
-        """Where clients connect: a number or an endpoint, as in tcp:2883:interface=127.0.0.1; repeatable [default: 2883].
+        """Where clients connect: number, or endpoint such as tcp:2883:interface=127.0.0.1; repeatable [default: 2883].
 
         A bare number listens on all addresses; on loopback only before the embedded server, whose root has no password.
         """

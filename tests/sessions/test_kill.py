@@ -257,7 +257,7 @@ class KillQueryTests(SynchronousTestCase):
         self.assertEqual(self.server.payloads()[-1], b"\x03SELECT 2")
 
     def test_next_statement_is_never_hit(self) -> None:
-        """A statement that ended by itself: the next one waits for the kill's answer and for a probe that takes the hit."""
+        """After a statement that ended by itself the next one waits for the kill's answer; a probe takes the hit."""
         self.victim.query(b"SELECT 1")
         self.server.payloads()
         self.asker.query(b"KILL QUERY 2")

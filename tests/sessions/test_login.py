@@ -105,7 +105,7 @@ class LoginTests(SynchronousTestCase):
         self.assertEqual(server.payloads(), [])
 
     def test_next_server_is_tried(self) -> None:
-        """A server that refuses the connection is passed over; when all do, the client gets one error that names them."""
+        """A server that refuses the connection is passed over; when all do, the client gets one error naming them."""
         self.house = House(servers=2)
         client = self.house.connect()
         client.packets()
@@ -126,7 +126,7 @@ class LoginTests(SynchronousTestCase):
         self.assertIn("10.1.0.1:3307", text)
 
     def test_server_that_says_nothing_is_given_up(self) -> None:
-        """A server that accepts the connection and then sends nothing costs the client its connect timeout, not more."""
+        """A server that accepts the connection and then sends nothing costs the client the connect timeout."""
         client = self.house.connect()
         client.packets()
         client.send(response())
@@ -154,7 +154,7 @@ class LoginTests(SynchronousTestCase):
         self.assertEqual(client.wire.ended, "closed")
 
     def test_client_that_leaves_takes_the_half_open_server_along(self) -> None:
-        """A client that goes while its server greets leaves nothing behind, nor one that goes while the proxy connects."""
+        """A client that goes while the proxy connects, or while its server greets, leaves nothing behind."""
         for stage in ("connecting", "connected"):
             house = House()
             client = house.connect()

@@ -56,7 +56,7 @@ class LossTests(SynchronousTestCase):
         self.assertIn("the transaction, which was rolled back", text)
 
     def test_running(self) -> None:
-        """A statement whose server goes before a byte of the answer is an error; it is never sent again by the proxy."""
+        """A statement whose server goes before a byte of the answer is an error; the proxy never sends it again."""
         self.client.query(b"UPDATE t SET a = 1")
         self.lose()
         self.assertEqual(self.client.error()[0], 2013)
@@ -72,7 +72,7 @@ class LossTests(SynchronousTestCase):
         self.assertEqual((self.client.wire.ended, self.session.reason), ("aborted", CloseReason.SERVER_LOST))
 
     def test_server_that_breaks_the_protocol(self) -> None:
-        """Nonsense in place of an answer ends the server session; the client gets an error, or is cut amid an answer."""
+        """Nonsense in place of an answer ends the server session; the client, amid an answer, is cut."""
         self.client.query(b"SELECT 1")
         self.server.send(frame(b"\xfe nonsense", 1))
         self.house.turn()

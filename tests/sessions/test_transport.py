@@ -75,7 +75,7 @@ class DirectWriteTests(SynchronousTestCase):
             return b"".join(pieces)
 
     def test_private_names_of_twisted(self) -> None:
-        """The names of Twisted's that the direct write stands on are there; without them the stock transports are used."""
+        """The names of Twisted's that the direct write stands on are there."""
         self.assertTrue(transport.SUPPORTED)
         self.assertEqual(self.transport._tempDataLen, 0)
         self.assertEqual(self.transport.dataBuffer, b"")
