@@ -56,7 +56,8 @@ class Settings:
 
         A bare number listens on every address; before the embedded server, whose root has no password, on loopback.
         """
-        suffix = ":interface=127.0.0.1" if self.embedded else ""
+        # Twisted's own backlog of 50 is soon full when a pool opens its connections at once.
+        suffix = ":backlog=1024" + (":interface=127.0.0.1" if self.embedded else "")
         return tuple(f"tcp:{port}{suffix}" if port.isdigit() else port for port in self.ports)
 
 

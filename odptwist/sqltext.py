@@ -41,7 +41,7 @@ class Token:
     def name(self) -> str:
         """Return the identifier that a word, a quoted identifier or a string spells."""
         if self.kind is Kind.QUOTED:
-            return self.text.strip("`").replace("``", "`")
+            return self.text[1:].removesuffix("`").replace("``", "`")
         if self.kind is Kind.STRING:
             return self.text[1:-1]
         return self.text

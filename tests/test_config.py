@@ -52,14 +52,14 @@ class SettingsTests(SynchronousTestCase):
         """Without anything, an embedded server is served on loopback at 2883, as cluster odp."""
         settings = load_settings()
         self.assertTrue(settings.embedded)
-        self.assertEqual(settings.endpoints, ("tcp:2883:interface=127.0.0.1",))
+        self.assertEqual(settings.endpoints, ("tcp:2883:backlog=1024:interface=127.0.0.1",))
         self.assertEqual((settings.clusters[0].name, settings.clusters[0].tenants), ("odp", ("sys",)))
         self.assertEqual(settings.data_dir, Path("odp-data"))
 
     def test_whole_file(self) -> None:
         """Every key of a file is understood."""
         settings = self.load(FULL)
-        self.assertEqual(settings.endpoints, ("tcp:2883", "tcp:2884:interface=127.0.0.1"))
+        self.assertEqual(settings.endpoints, ("tcp:2883:backlog=1024", "tcp:2884:interface=127.0.0.1"))
         self.assertEqual([cluster.name for cluster in settings.clusters], ["ob1", "ob2"])
         self.assertEqual(
             settings.clusters[0].servers, (Address("127.0.0.1", 3310), Address(path="/run/mysqld/mysqld.sock"))
@@ -70,14 +70,14 @@ class SettingsTests(SynchronousTestCase):
     def test_command_line_wins(self) -> None:
         """What the command line says replaces what the file says."""
         settings = self.load(FULL, ports=["3000"], servers=["h:1"], cluster_name="mine", data_dir="/d")
-        self.assertEqual(settings.endpoints, ("tcp:3000",))
+        self.assertEqual(settings.endpoints, ("tcp:3000:backlog=1024",))
         self.assertEqual([(c.name, c.servers) for c in settings.clusters], [("mine", (Address("h", 1),))])
         self.assertEqual(settings.data_dir, Path("/d"))
 
     def test_short_file(self) -> None:
         """One value may stand without brackets, and a cluster without servers is the embedded one."""
         settings = self.load('port = 2999\nserver = "h:1"\ncluster_name = "x"')
-        self.assertEqual((settings.endpoints, settings.clusters[0].servers), (("tcp:2999",), (Address("h", 1),)))
+        self.assertEqual((settings.endpoints, settings.clusters[0].servers), (("tcp:2999:backlog=1024",), (Address("h", 1),)))
         settings = self.load('[[cluster]]\nname = "ob1"')
         self.assertTrue(settings.embedded)
         self.assertEqual(settings.clusters[0].name, "ob1")

@@ -3,7 +3,7 @@
 Source: MySQL internals, "Connection Phase".
 
     GREETED --response--> IDENTIFIED --ask--> ASKED --answer--> IDENTIFIED ...
-    IDENTIFIED --accept--> ACCEPTED        any --refuse--> REFUSED
+    IDENTIFIED, ASKED --accept--> ACCEPTED        all of these three --refuse--> REFUSED
 """
 
 from __future__ import annotations
@@ -58,8 +58,9 @@ class ClientLogin:
         if self.state is State.GREETED:
             if is_ssl_request(packet.payload):
                 raise WireError("a request for TLS, which was not offered")
+            response = parse_handshake_response(packet.payload)
             self.state = State.IDENTIFIED
-            return Identified(parse_handshake_response(packet.payload))
+            return Identified(response)
         if self.state is State.ASKED:
             self.state = State.IDENTIFIED
             return Answered(packet.payload)
@@ -67,19 +68,26 @@ class ClientLogin:
 
     def ask(self, payload: bytes) -> bytes:
         """Return the bytes that pass on what the server asks; it may ask again before the client has answered."""
+        self._leave(State.IDENTIFIED, State.ASKED)
         self.state = State.ASKED
         self.asked = True
         return self._send(payload)
 
     def accept(self, payload: bytes) -> bytes:
         """Return the bytes of the OK packet that ends the login."""
+        self._leave(State.IDENTIFIED, State.ASKED)
         self.state = State.ACCEPTED
         return self._send(payload)
 
     def refuse(self, payload: bytes) -> bytes:
         """Return the bytes of the ERR packet that ends the login, and the session."""
+        self._leave(State.GREETED, State.IDENTIFIED, State.ASKED)
         self.state = State.REFUSED
         return self._send(payload)
+
+    def _leave(self, *states: State) -> None:
+        if self.state not in states:
+            raise WireError(f"a login that is {self.state.value} cannot go on like this")
 
     def _send(self, payload: bytes) -> bytes:
         framed = frames([payload], self._sequence)

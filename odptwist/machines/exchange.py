@@ -255,7 +255,7 @@ class Tracker:
         if self._tail:
             return self._stream(data)
         phase = self._phase
-        if phase == _INFILE or phase == _ASKED or (phase == _ROWS and self._shape == ENDLESS):
+        if phase in (_INFILE, _ASKED) or (phase == _ROWS and self._shape == ENDLESS):
             # These bytes are part of the exchange, so they must not come behind a command that was sent ahead.
             if self.kept:
                 raise SequenceError("a command before the end of an exchange in which the client has to answer")

@@ -133,8 +133,9 @@ class ServerLogin:
             self.state = State.REFUSED
             raise LoginRefused(payload)
         if self.state is State.CONNECTED:
+            greeting = parse_greeting(payload)
             self.state = State.GREETED
-            return Greeted(parse_greeting(payload))
+            return Greeted(greeting)
         if self.state is State.RESPONDED:
             if first == b"\x00":
                 self.state = State.ACCEPTED
@@ -144,9 +145,17 @@ class ServerLogin:
         raise MalformedPacket("a packet that has no place in a login")
 
     def respond(self, response: HandshakeResponse) -> bytes:
-        """Return the bytes of the handshake response."""
+        """Return the bytes of the handshake response.
+
+        Raises:
+            MalformedPacket: a name of the client has a NUL inside.
+            WireError: the server waits for no response.
+        """
+        if self.state is not State.GREETED:
+            raise WireError("a handshake response that no server waits for")
+        payload = response.encode()
         self.state = State.RESPONDED
-        return self.answer(response.encode())
+        return self.answer(payload)
 
     def answer(self, payload: bytes) -> bytes:
         """Return the bytes of an answer to what the server asked."""

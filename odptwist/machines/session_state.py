@@ -88,7 +88,6 @@ _TOO_MANY = "more variables than the proxy keeps"
 _USED_UP = frozenset(("gtid_next", "insert_id", "rand_seed1", "rand_seed2"))
 # Without SESSION they hold for the next transaction only.
 _OF_TRANSACTIONS = frozenset(("transaction_isolation", "transaction_read_only", "tx_isolation", "tx_read_only"))
-# Of the words that can be a user variable's value, these are no functions (as CURRENT_USER and UTC_DATE are).
 _CONSTANTS = frozenset(("NULL", "TRUE", "FALSE"))
 
 
@@ -126,7 +125,7 @@ class SessionState:
     """
 
     database: str | None = None
-    versions: Versions = Versions()
+    versions: Versions = Factory(Versions)
     settings: dict[str, str] = Factory(dict)
     pins: set[str] = Factory(set)
     insert_id: int = 0
@@ -345,12 +344,9 @@ def _assignment(item: list[Token], scope: str) -> Setting | str:
     if len(text) > _VALUE_LIMIT:
         return f"SET {name}"
     if target.startswith("@"):
-        constant = value[0].word in _CONSTANTS or value[0].text[:1].isdigit()  # a word with a digit: 0x1F
-        return (
-            Setting(name, f"{target} = {text}")
-            if value[0].kind is not Kind.WORD or len(value) > 1 or constant
-            else (f"SET {name}")
-        )
+        if len(value) == 1 and _is_name(value[0]):
+            return f"SET {name}"  # a function without brackets: CURRENT_USER, UTC_DATE
+        return Setting(name, f"{target} = {text}")
     if name in _USED_UP or (name in _OF_TRANSACTIONS and not scope):
         return f"SET {name}"
     return Setting(name, f"@@session.{name} = {text}")
@@ -362,3 +358,8 @@ def _is_literal(value: list[Token]) -> bool:
             value[0].text.startswith("_") and value[1].kind is Kind.STRING
         )
     return len(value) == 1 and value[0].kind in (Kind.WORD, Kind.STRING, Kind.NUMBER)
+
+
+def _is_name(token: Token) -> bool:
+    """Whether this is a word, but neither a constant nor a number such as 0x1F."""
+    return token.kind is Kind.WORD and token.word not in _CONSTANTS and not token.text[0].isdigit()

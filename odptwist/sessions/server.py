@@ -260,13 +260,14 @@ class ServerSession(Session):
         owner = self.owner
         detail = self._farewell or reason.getErrorMessage()
         lost = self._close(CloseReason.SERVER_LOST, detail)
-        self._log.info(
-            "server session {ss_id} at {server} closed: {reason} {detail}",
-            ss_id=self.ss_id,
-            server=self.address,
-            reason=self.reason.value if self.reason else "",
-            detail=self.detail,
-        )
+        if self.ss_id:
+            self._log.info(
+                "server session {ss_id} at {server} closed: {reason} {detail}",
+                ss_id=self.ss_id,
+                server=self.address,
+                reason=self.reason.value if self.reason else "",
+                detail=self.detail,
+            )
         if self._inbox is not None:
             self._inbox.end(Failure(ServerSessionLost(f"server {self.address} closed the connection: {detail}")))
         super().connectionLost(reason)
