@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
+from typing import Protocol as Shape
 
 from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
@@ -26,6 +27,7 @@ from odptwist.sessions.opening import Opened, open_server_session
 from odptwist.sessions.server import LoginPlan, ServerSession
 from odptwist.sessions.session import Session
 from odptwist.sessions.surroundings import Surroundings
+from odptwist.sessions.transport import watch_peer
 from odptwist.snapshots import Asker, ClientSessionSnapshot, Privileges
 from odptwist.wire.constants import (
     CLIENT_SESSION_TRACK,
@@ -52,6 +54,16 @@ _SHOWN = 1025
 _CANNOT_REPEAT = "the proxy cannot log in again for this account"
 
 
+class Keeper(Shape):
+    """Who keeps client sessions."""
+
+    def forget(self, session: ClientSession) -> None:
+        """Be told that a session has ended."""
+
+    def abandoned(self, session: ClientSession, running: ServerSession) -> None:
+        """Be given a server session that runs a statement of a client session that has just ended."""
+
+
 @implementer(IPushProducer)
 class ClientSession(Session):
     """Serves one client.
@@ -73,7 +85,7 @@ class ClientSession(Session):
     _log = Logger()
     tracker: Any
 
-    def __init__(self, cs_id: int, surroundings: Surroundings, forget: Callable[[ClientSession], None]) -> None:
+    def __init__(self, cs_id: int, surroundings: Surroundings, keeper: Keeper) -> None:
         super().__init__(surroundings)
         self.cs_id = cs_id
         self.proxy_sessid = 0
@@ -86,7 +98,7 @@ class ClientSession(Session):
         self.repeatable = False
         self.transactions = 0
         self.doom: CloseReason | None = None
-        self._forget = forget
+        self._keeper = keeper
         self._login: Login | None = Login(self, surroundings)
         self._reopening: ServerSession | None = None
         self._dialogue: Deferred[None] | None = None
@@ -106,9 +118,7 @@ class ClientSession(Session):
     def connectionMade(self) -> None:
         """Be connected: greet."""
         transport = self.transport
-        transport.setTcpNoDelay(True)
-        if hasattr(transport, "setTcpKeepAlive"):
-            transport.setTcpKeepAlive(True)
+        watch_peer(transport)
         transport.registerProducer(self, True)
         peer = transport.getPeer()
         self.peer = Peer(getattr(peer, "host", ""), getattr(peer, "port", 0))
@@ -333,7 +343,7 @@ class ClientSession(Session):
         if self._observed:
             self._finished(error)
         if self.doom is not None:
-            self.end(self.doom)
+            self.end(self.doom, reset=True)
             return
         if self.tracker.kept:
             # Not at once: a client that sends thousands of proxy statements ahead must not keep the others waiting.
@@ -548,16 +558,19 @@ class ClientSession(Session):
             The server session that still runs a statement of it, if one does: it is the caller's now, to stop it on
             its server and to drop it.
         """
-        running = self.bound if self.statement_running else None
-        if running is None:
-            self.drop(CloseReason.KILLED, why)
-            return None
-        running.owner = self.bound = None
-        if self.tracker.answered:
+        running = self._take_running()
+        if running is None or self.tracker.answered:
             self.drop(CloseReason.KILLED, why)
         else:
             self._send_error(interrupted(why))
             self.end(CloseReason.KILLED, why)
+        return running
+
+    def _take_running(self) -> ServerSession | None:
+        """Let go of the server session that runs a statement, if one does."""
+        running = self.bound if self.statement_running else None
+        if running is not None:
+            running.owner = self.bound = None
         return running
 
     def closing(self) -> None:
@@ -565,9 +578,12 @@ class ClientSession(Session):
         timer, self._timer = self._timer, None
         if timer is not None and timer.active():
             timer.cancel()
+        running = self._take_running()
         for session in self.server_sessions:
             session.drop(CloseReason.CLIENT_SESSION_ENDED)
         self.bound = None
+        if running is not None:
+            self._keeper.abandoned(self, running)
         self._exchange_over()
         dialogue, self._dialogue = self._dialogue, None
         if dialogue is not None:
@@ -581,7 +597,7 @@ class ClientSession(Session):
         self._log.info(
             "client session {cs_id} closed: {reason} {detail}", cs_id=self.cs_id, reason=why.value, detail=detail
         )
-        self._forget(self)
+        self._keeper.forget(self)
         if last is not None:
             self.surroundings.tell(lambda observer: observer.session_closed(last, why, detail))
         super().connectionLost(reason)

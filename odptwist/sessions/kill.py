@@ -67,6 +67,18 @@ async def kill_session(victim: Victim, asker: Victim | None, why: str) -> KillRe
     return _report(victim, detail)
 
 
+async def stop_abandoned(victim: Victim, session: ServerSession) -> None:
+    """Stop a statement whose client has gone, and end its server session.
+
+    Closing the connection is not enough: MariaDB and MySQL would run the statement to its end, and keep its locks.
+    """
+    why = "its client has gone"
+    detail = await _stop(session, "KILL", victim, None)
+    if detail:
+        _log.warn("server session {ss_id}: {why}, and {detail}", ss_id=session.ss_id, why=why, detail=detail)
+    await _end(session, why, wait=not detail)
+
+
 async def kill_server_session(victim: Victim, session: ServerSession, asker: Victim | None, why: str) -> KillReport:
     """End a server session; its client session lives on, unless it is amid a response of it."""
     detail = ""
@@ -101,7 +113,11 @@ async def kill_query(victim: Victim, asker: Victim | None) -> KillReport:
         if not detail:
             detail = await _over(over, session)
         late = victim.bound is session and not (victim.statement_running and victim.tracker.number == number)
-        if late and victim.reason is None and victim.tracker.error != _INTERRUPTED and not session.in_dialogue:
+        if late and detail and victim.reason is None:
+            # The interrupt may still come, so this connection must not carry another statement.
+            session.drop(CloseReason.KILLED, detail)
+            victim.lose(session, interrupted(f"a kill of the statement before was not confirmed: {detail}"))
+        elif late and victim.reason is None and victim.tracker.error != _INTERRUPTED and not session.in_dialogue:
             try:
                 await session.query("SELECT 1")
             except OdpError as fault:

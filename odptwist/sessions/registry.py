@@ -15,7 +15,8 @@ from zope.interface import implementer
 from odptwist.errors import CloseReason, ServerSessionLost, SqlError, not_owner, unknown_thread
 from odptwist.interfaces import IAccessPolicy, ISessionDirectory
 from odptwist.sessions.client import ClientSession
-from odptwist.sessions.kill import kill_query, kill_server_session, kill_session
+from odptwist.sessions.kill import kill_query, kill_server_session, kill_session, stop_abandoned
+from odptwist.sessions.server import ServerSession
 from odptwist.sessions.surroundings import Surroundings
 from odptwist.snapshots import (
     Asker,
@@ -70,6 +71,7 @@ class Registry(ServerFactory):
     def __init__(self, policy: IAccessPolicy) -> None:
         self._policy = policy
         self._sessions: dict[int, ClientSession] = {}
+        self._stops: set[Deferred[Any]] = set()
         self._last = 0
 
     def logPrefix(self) -> str:
@@ -89,21 +91,34 @@ class Registry(ServerFactory):
             if number not in self._sessions:
                 break
         self._last = number
-        session = ClientSession(number, self.surroundings, self._forget)
+        session = ClientSession(number, self.surroundings, self)
         session.factory = self
         self._sessions[number] = session
         return session
 
-    def _forget(self, session: ClientSession) -> None:
+    def forget(self, session: ClientSession) -> None:
+        """Be told that a session has ended."""
         self._sessions.pop(session.cs_id, None)
 
+    def abandoned(self, session: ClientSession, running: ServerSession) -> None:
+        """Be given a server session that runs a statement of a client session that has just ended."""
+        stopping = self._deferred(stop_abandoned(session, running))
+        self._stops.add(stopping)
+        stopping.addErrback(lambda failure: self._log.failure("a statement could not be stopped", failure))
+        stopping.addBoth(lambda _: self._stops.discard(stopping))
+
     def stop(self) -> Deferred[None]:
-        """Drop every session; fires when all are gone."""
+        """Drop every session; fires when all are gone, and their statements stopped as far as servers let us."""
+        return self._deferred(self._stop())
+
+    async def _stop(self) -> None:
         sessions = list(self._sessions.values())
         waiting = DeferredList([session.when_gone() for session in sessions])
         for session in sessions:
             session.drop(CloseReason.PROXY_STOPPED)
-        return waiting.addCallback(lambda _: None)
+        await waiting
+        while self._stops:
+            await DeferredList(list(self._stops))
 
     # -- the directory -------------------------------------------------------------------------------------------
 

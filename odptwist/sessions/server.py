@@ -23,7 +23,7 @@ from odptwist.machines.server_login import ServerLogin, server_response
 from odptwist.sessions.inbox import Inbox
 from odptwist.sessions.session import Session
 from odptwist.sessions.surroundings import Surroundings
-from odptwist.sessions.transport import connect
+from odptwist.sessions.transport import connect, watch_peer
 from odptwist.snapshots import Address, ServerSessionSnapshot, ServerTraits, Versions
 from odptwist.wire.constants import COM_QUERY, COM_QUIT
 from odptwist.wire.framing import frame
@@ -223,9 +223,7 @@ class ServerSession(Session):
 
     def connectionMade(self) -> None:
         """Be connected."""
-        self.transport.setTcpNoDelay(True)
-        if hasattr(self.transport, "setTcpKeepAlive"):
-            self.transport.setTcpKeepAlive(True)
+        watch_peer(self.transport)
         self.transport.registerProducer(self, True)
         if self._made is not None:
             self._made.callback(None)

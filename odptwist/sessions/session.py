@@ -10,6 +10,10 @@ from twisted.python.failure import Failure
 
 from odptwist.errors import CloseReason
 from odptwist.sessions.surroundings import Surroundings
+from odptwist.sessions.transport import is_taken
+
+# Seconds for the peer to read a packet that its kernel has, before the connection is reset; shorter than people type.
+_RESET_DELAY = 0.02
 
 
 class Session(Protocol):
@@ -36,16 +40,28 @@ class Session(Protocol):
         if self._close(reason, detail):
             self._abort()
 
-    def end(self, reason: CloseReason, detail: str = "") -> None:
-        """End after the last packet, which has been written; abort if the peer does not take it in time."""
+    def end(self, reason: CloseReason, detail: str = "", reset: bool = False) -> None:
+        """End after the last packet, which has been written; abort if the peer does not take it in time.
+
+        Args:
+            reason: why.
+            detail: who or what, or empty.
+            reset: reset the connection as soon as the peer has the packet, so that its next write fails: then the
+                `mariadb` program says 2006 and reconnects. After a plain close the write succeeds and the read after
+                it fails: 2013, and no reconnect.
+        """
         if self._close(reason, detail):
             if self.transport is None:
                 return
             self.transport.unregisterProducer()
-            self.transport.loseConnection()
-            self._abort_timer = self.surroundings.reactor.callLater(
-                self.surroundings.limits.last_packet_timeout, self._abort
-            )
+            patience = self.surroundings.limits.last_packet_timeout
+            if reset and hasattr(self.transport, "fileno"):
+                self._abort_timer = self.surroundings.reactor.callLater(
+                    _RESET_DELAY, self._abort_when_taken, patience - _RESET_DELAY
+                )
+            else:
+                self.transport.loseConnection()
+                self._abort_timer = self.surroundings.reactor.callLater(patience, self._abort)
 
     def closing(self) -> None:
         """End what belongs to this session but its own transport. Called once, when `reason` is set."""
@@ -73,6 +89,14 @@ class Session(Protocol):
         self.detail = detail
         self.closing()
         return True
+
+    def _abort_when_taken(self, patience: float) -> None:
+        if patience <= 0 or is_taken(self.transport):
+            self._abort()
+        else:
+            self._abort_timer = self.surroundings.reactor.callLater(
+                _RESET_DELAY, self._abort_when_taken, patience - _RESET_DELAY
+            )
 
     def _abort(self) -> None:
         if self.transport is not None:

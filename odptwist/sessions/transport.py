@@ -10,6 +10,9 @@ missing, the stock transports are used; `tests/sessions/test_transport.py` pins 
 
 from __future__ import annotations
 
+import fcntl
+import socket
+import termios
 from typing import Any, cast
 
 from twisted.internet import abstract, tcp, unix
@@ -68,6 +71,37 @@ class _TcpConnector(tcp.Connector):
 class _UnixConnector(unix.Connector):
     def _makeTransport(self) -> Any:
         return _UnixClient(self.address, self, self.reactor)  # type: ignore[no-untyped-call]
+
+
+def is_taken(transport: Any) -> bool:
+    """Return whether the peer's kernel has all that was written to a socket transport (tcp(7), SIOCOUTQ)."""
+    if transport.dataBuffer or transport._tempDataLen:
+        return False
+    try:
+        left = fcntl.ioctl(transport.fileno(), termios.TIOCOUTQ, b"\0" * 4)
+    except OSError:
+        return True
+    return left == b"\0" * 4
+
+
+# Seconds. A peer that vanished silently is found after 5 + 5 * 5 s if the line is idle (ODP's keepalive, spec 9.2), and
+# after a minute if bytes wait for it: as long as MariaDB and MySQL wait for a client that does not read.
+KEEPALIVE_IDLE = KEEPALIVE_INTERVAL = KEEPALIVE_COUNT = 5
+USER_TIMEOUT = 60
+
+
+def watch_peer(transport: Any) -> None:
+    """Send small packets at once, and let the kernel find out when the peer has vanished."""
+    transport.setTcpNoDelay(True)
+    if not hasattr(transport, "setTcpKeepAlive"):
+        return  # a Unix socket, whose peer cannot vanish silently
+    transport.setTcpKeepAlive(True)
+    handle = transport.getHandle() if hasattr(transport, "getHandle") else None
+    if isinstance(handle, socket.socket):
+        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE)
+        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL)
+        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_COUNT)
+        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT * 1000)
 
 
 def write_at_once(port: IListeningPort) -> None:

@@ -162,6 +162,31 @@ class LossTests(SynchronousTestCase):
         self.assertEqual(server.wire.ended, "aborted")
         self.assertEqual(self.house.reactor.getDelayedCalls(), [])
 
+    def test_client_that_leaves_a_statement_behind(self) -> None:
+        """A statement whose client has gone is killed on its server by another connection of the same account."""
+        self.client.query(b"SELECT COUNT(*) FROM a, b, c")
+        self.client.wire.lose()
+        self.house.turn()
+        self.assertEqual(len(self.house.registry), 0)
+        self.assertIsNone(self.server.wire.ended)
+        side = self.house.accept()
+        side.greet()
+        side.accept()
+        self.assertEqual(side.payloads()[-1], b"\x03KILL %d" % self.server.thread_id)
+        side.ok()
+        self.server.wire.lose()
+        self.house.turn()
+        self.assertEqual(side.payloads(), [b"\x01"])
+        self.assertEqual(self.house.reactor.getDelayedCalls(), [])
+
+    def test_statement_left_behind_that_cannot_be_killed(self) -> None:
+        """Where no connection can be had for that, at least its own is cut."""
+        self.client.query(b"SELECT COUNT(*) FROM a, b, c")
+        self.session.repeatable = False
+        self.client.wire.lose()
+        self.house.turn()
+        self.assertEqual((self.house.attempts, self.server.wire.ended), (0, "aborted"))
+
     def test_proxy_that_stops(self) -> None:
         """When the proxy stops, every session is dropped, and its stop waits for them."""
         other = self.house.connect()

@@ -123,6 +123,31 @@ class DirectWriteTests(SynchronousTestCase):
         self.assertEqual(self.read(), b"")
 
 
+class WatchTests(SynchronousTestCase):
+    def test_vanished_peers_are_found(self) -> None:
+        """Keepalive and the user timeout are set on TCP sockets, and Unix sockets are left alone."""
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(listener.close)
+        theirs = socket.create_connection(listener.getsockname())
+        self.addCleanup(theirs.close)
+        ours, _ = listener.accept()
+        self.addCleanup(ours.close)
+        transport.watch_peer(transport._TcpServer(ours, object(), ("peer", 1), None, 1, Reactor()))
+        for option, value in (
+            (socket.TCP_NODELAY, 1),
+            (socket.TCP_KEEPIDLE, 5),
+            (socket.TCP_KEEPINTVL, 5),
+            (socket.TCP_KEEPCNT, 5),
+            (socket.TCP_USER_TIMEOUT, 60_000),
+        ):
+            self.assertEqual(ours.getsockopt(socket.IPPROTO_TCP, option), value)
+        self.assertEqual(ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), 1)
+        one, other = socket.socketpair()
+        self.addCleanup(other.close)
+        self.addCleanup(one.close)
+        transport.watch_peer(transport._UnixServer(one, object(), "", None, 1, Reactor()))
+
+
 class SeamTests(SynchronousTestCase):
     def test_other_reactors_keep_their_transports(self) -> None:
         """A reactor that is not Twisted's own is asked in the ordinary way."""
