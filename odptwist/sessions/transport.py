@@ -91,13 +91,14 @@ USER_TIMEOUT = 60
 
 
 def watch_peer(transport: Any) -> None:
-    """Send small packets at once, and let the kernel find out when the peer has vanished."""
+    """Send small packets at once, and let the kernel find out when the peer has vanished.
+
+    The peer of a Unix socket cannot vanish silently.
+    """
     transport.setTcpNoDelay(True)
-    if not hasattr(transport, "setTcpKeepAlive"):
-        return  # a Unix socket, whose peer cannot vanish silently
-    transport.setTcpKeepAlive(True)
     handle = transport.getHandle() if hasattr(transport, "getHandle") else None
-    if isinstance(handle, socket.socket):
+    if isinstance(handle, socket.socket) and handle.family in (socket.AF_INET, socket.AF_INET6):
+        transport.setTcpKeepAlive(True)
         handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE)
         handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL)
         handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_COUNT)
