@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from attrs import Factory, frozen
+from attrs import Factory, field, frozen
 from cattrs import ClassValidationError, Converter, transform_error
 from cattrs.v import format_exception
 
@@ -22,16 +22,37 @@ DEFAULT_PORT = "2883"
 DEFAULT_CLUSTER = "odp"
 DEFAULT_DATA_DIR = "odp-data"
 DEFAULT_TENANTS = ("sys",)
+DEFAULT_KILLER = "kill"
+MAX_KILL_TIMEOUT = 3600
 CONFIG_SIZE_LIMIT = 1024 * 1024
 
 
 @frozen
 class ClusterSettings:
-    """One cluster; without servers it is served by the embedded one."""
+    """One cluster; without servers it is served by the embedded one.
+
+    `killers` has the name of the `IBackendKiller` for each of `servers`.
+    """
 
     name: str
     servers: tuple[Address, ...] = ()
     tenants: tuple[str, ...] = DEFAULT_TENANTS
+    killers: tuple[str, ...] = ()
+
+
+@frozen
+class KillSettings:
+    """How statements are stopped on servers.
+
+    `user` and `password` are an account for what neither the asker's nor the victim's can stop; no `user`: there is
+    none. `timeout` is for a server's answer, in seconds. `abandoned`: whether a statement is stopped when its client
+    has gone.
+    """
+
+    user: str = ""
+    password: str = field(default="", repr=False)
+    timeout: float = 5.0
+    abandoned: bool = True
 
 
 @frozen
@@ -44,6 +65,7 @@ class Settings:
     ports: tuple[str, ...] = (DEFAULT_PORT,)
     clusters: tuple[ClusterSettings, ...] = (ClusterSettings(DEFAULT_CLUSTER),)
     data_dir: Path = Path(DEFAULT_DATA_DIR)
+    kill: KillSettings = KillSettings()
 
     @property
     def embedded(self) -> bool:
@@ -64,6 +86,7 @@ class Settings:
 @frozen
 class _ServerTable:
     address: str
+    killer: str = DEFAULT_KILLER
 
 
 @frozen
@@ -82,22 +105,24 @@ class _File:
     cluster_name: str = ""
     data_dir: str = ""
     cluster: list[_ClusterTable] = Factory(list)
+    kill: KillSettings = KillSettings()
 
 
 def _converter() -> Converter:
     converter = Converter(forbid_extra_keys=True)
 
-    def exactly(kind: type) -> Any:
+    def exactly(name: str, *kinds: type) -> Any:
         def structure(value: Any, _: type) -> Any:
             # cattrs would turn 7 into "7" and "7" into 7; a settings file should say what it means.
-            if not isinstance(value, kind) or isinstance(value, bool):
-                raise TypeError(f"must be {'a text' if kind is str else 'a number'}")
+            if isinstance(value, bool) is not (kinds == (bool,)) or not isinstance(value, kinds):
+                raise TypeError(f"must be {name}")
             return value
 
         return structure
 
-    converter.register_structure_hook(str, exactly(str))
-    converter.register_structure_hook(int, exactly(int))
+    converter.register_structure_hook(str, exactly("a text", str))
+    converter.register_structure_hook(bool, exactly("true or false", bool))
+    converter.register_structure_hook(float, exactly("a number", float, int))
 
     def port(value: Any, _: Any) -> int | str:
         if isinstance(value, bool) or not isinstance(value, int | str):
@@ -201,13 +226,18 @@ def load_settings(
                     for place, server in enumerate(table.server)
                 ),
                 tuple(table.tenants),
+                tuple(server.killer for server in table.server),
             )
             for number, table in enumerate(file.cluster)
         )
         faults += _check_clusters(clusters)
+    if not 0 < file.kill.timeout <= MAX_KILL_TIMEOUT:
+        faults.append(f"kill.timeout: {file.kill.timeout} is not between 0 and {MAX_KILL_TIMEOUT} seconds")
+    if file.kill.password and not file.kill.user:
+        faults.append("kill.password: needs kill.user")
     if faults:
         raise ConfigError(*faults)
-    return Settings(found_ports, clusters, Path(data_dir or file.data_dir or DEFAULT_DATA_DIR))
+    return Settings(found_ports, clusters, Path(data_dir or file.data_dir or DEFAULT_DATA_DIR), file.kill)
 
 
 def _check_clusters(clusters: Sequence[ClusterSettings]) -> list[str]:

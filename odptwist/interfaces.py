@@ -42,6 +42,9 @@ class IClusters(Interface):
     def promise() -> ServerTraits | None:
         """Return what every server that was heard can do, None as long as none was."""
 
+    def killer(address: Address) -> str:
+        """Return the name of the `IBackendKiller` that the settings choose for a server."""
+
 
 class IRouter(Interface):
     """Chooses servers. Called once per new server session, never per query; must not block."""
@@ -55,6 +58,18 @@ class IRouter(Interface):
 
         Returns:
             A selection of `servers`. If it is empty or this raises, `servers` is used as it is (and the fault logged).
+        """
+
+
+class IBackendKiller(Interface):
+    """Knows how a kind of server is told to end a session or a statement. Must not block."""
+
+    name = Attribute("str: what the settings call it, as `killer` of a [[cluster.server]]")
+
+    def statement(server_sessid: int, scope: KillScope) -> str:
+        """Return the one SQL statement that ends the server's session of that number, or what it runs.
+
+        If this raises, `KILL n` or `KILL QUERY n` is used (and the fault logged).
         """
 
 

@@ -18,16 +18,17 @@ from zope.interface.interface import InterfaceClass
 
 from odptwist import __version__
 from odptwist.access import TenantAccessPolicy
+from odptwist.cluster.killers import builtin_killers
 from odptwist.cluster.model import Cluster, Clusters
 from odptwist.cluster.routing import OrderedRouter
 from odptwist.config import Settings
 from odptwist.embedded.seekdb import EmbeddedServer
-from odptwist.errors import EmbeddedError, OdpError
-from odptwist.interfaces import IProxyStatement, IRouter, ISessionObserver
+from odptwist.errors import ConfigError, EmbeddedError, OdpError
+from odptwist.interfaces import IBackendKiller, IProxyStatement, IRouter, ISessionObserver
 from odptwist.machines.exchange import plain_prefixes
 from odptwist.sessions.opening import read_traits
 from odptwist.sessions.registry import Numbers, Registry
-from odptwist.sessions.surroundings import Surroundings
+from odptwist.sessions.surroundings import Account, Limits, Surroundings
 from odptwist.sessions.transport import write_at_once
 from odptwist.snapshots import Address
 from odptwist.statements import builtin_statements
@@ -45,6 +46,10 @@ class ProxyService(Service):
         statements: proxy statements of plugins; they are asked before the built-in ones.
         routers: routers of plugins; the first is used.
         observers: session observers of plugins.
+        killers: backend killers of plugins.
+
+    Raises:
+        ConfigError: the settings name a killer that is not there.
     """
 
     _log = Logger()
@@ -56,10 +61,16 @@ class ProxyService(Service):
         statements: Sequence[IProxyStatement] = (),
         routers: Sequence[IRouter] = (),
         observers: Sequence[ISessionObserver] = (),
+        killers: Sequence[IBackendKiller] = (),
     ) -> None:
         self._reactor = reactor
         self._settings = settings
-        self._clusters = Clusters([Cluster(c.name, c.servers, c.tenants) for c in settings.clusters])
+        self._clusters = Clusters(
+            [
+                Cluster(c.name, c.servers, c.tenants, dict(zip(c.servers, c.killers, strict=False)))
+                for c in settings.clusters
+            ]
+        )
         policy = TenantAccessPolicy()
         table = StatementTable([*statements, *builtin_statements()])
         self.registry = Registry(policy)
@@ -73,7 +84,16 @@ class ProxyService(Service):
             probe=self._probe,
             plain=plain_prefixes(table.first_words),
             observers=tuple(observers),
+            limits=Limits(kill_timeout=settings.kill.timeout),
+            killers={killer.name: killer for killer in (*builtin_killers(), *killers)},
+            kill_account=Account(settings.kill.user, settings.kill.password) if settings.kill.user else None,
+            stop_abandoned=settings.kill.abandoned,
         )
+        for cluster in settings.clusters:
+            for killer in cluster.killers:
+                if killer not in self._surroundings.killers:
+                    known = ", ".join(sorted(self._surroundings.killers))
+                    raise ConfigError(f"cluster {cluster.name}: there is no killer '{killer}', only {known}")
         self._embedded: EmbeddedServer | None = None
         self._ports: list[IListeningPort] = []
         # Those who wait for the servers' greetings. Not None at first: the first question is asked at the start.
@@ -213,4 +233,5 @@ def make_service(reactor: Any, settings: Settings) -> ProxyService:
         statements=tuple(plugins(IProxyStatement)),
         routers=tuple(plugins(IRouter)),
         observers=tuple(plugins(ISessionObserver)),
+        killers=tuple(plugins(IBackendKiller)),
     )

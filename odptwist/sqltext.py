@@ -48,13 +48,16 @@ class Token:
 
 
 # Possessive quantifiers: a text of any size is read in linear time. Strings and comments may lack their end.
+_COMMENT = r"--(?=[\s\x00-\x1f]|\Z)[^\n]*+ | \#[^\n]*+ | /\*(?!!|M!)(?:(?!\*/).)*+(?:\*/)?+"
+_STRING = r"""'(?:[^'\\]++|\\.?+|'')*+'?+ | "(?:[^"\\]++|\\.?+|"")*+"?+"""
+_QUOTED = r"`(?:[^`]++|``)*+`?+"
 _TOKEN = re.compile(
-    r"""
-    (?P<space> \s++ | --(?=[\s\x00-\x1f]|\Z)[^\n]*+ | \#[^\n]*+ | /\*(?!!|M!)(?:(?!\*/).)*+(?:\*/)?+ )
+    rf"""
+    (?P<space> \s++ | {_COMMENT} )
   | (?P<open> /\*M?!\d*+ )
   | (?P<close> \*/ )
-  | (?P<string> '(?:[^'\\]++|\\.|'')*+'?+ | "(?:[^"\\]++|\\.|"")*+"?+ )
-  | (?P<quoted> `(?:[^`]++|``)*+`?+ )
+  | (?P<string> {_STRING} )
+  | (?P<quoted> {_QUOTED} )
   | (?P<number> \d++(?:\.\d*+)?+(?:[eE][+-]?\d++)?+(?![\w$]) )
   | (?P<variable> @@?+(?:[\w$.]++|`(?:[^`]++|``)*+`|'[^']*+'|"[^"]*+")?+ )
   | (?P<word> [\w$]++ )
@@ -62,6 +65,15 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+_LITERAL = re.compile(f"{_COMMENT} | {_STRING} | {_QUOTED}", re.VERBOSE | re.DOTALL)
+
+
+def bare(text: str) -> str:
+    """Return a text with a space in place of every string, quoted name and comment; executable comments stay.
+
+    Much faster than `tokens`, for a first look at what may be a row of a megabyte.
+    """
+    return _LITERAL.sub(" ", text)
 
 
 def tokens(text: str) -> Iterator[Token]:

@@ -13,7 +13,7 @@ from odptwist import __version__
 from odptwist.config import Settings, check_port, load_settings, parse_address
 from odptwist.embedded.directory import DataDirectory
 from odptwist.embedded.seekdb import find_seekdb
-from odptwist.errors import OdpError
+from odptwist.errors import ConfigError, OdpError
 from odptwist.service import make_service
 
 
@@ -91,4 +91,8 @@ def makeService(options: Options) -> IService:
     """Return the proxy; called by twistd."""
     from twisted.internet import reactor
 
-    return cast(IService, make_service(reactor, options.settings))
+    try:
+        return cast(IService, make_service(reactor, options.settings))
+    except ConfigError as fault:
+        # Found only now, because plugins are asked; twistd has no usage errors at this point.
+        raise SystemExit(f"twistd odp: {fault}") from None

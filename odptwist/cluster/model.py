@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 
-from attrs import evolve, frozen
+from attrs import Factory, evolve, frozen
 from zope.interface import implementer
 
 from odptwist.interfaces import IClusters
 from odptwist.snapshots import Address, ServerTraits
 
+DEFAULT_KILLER = "kill"
+
 
 @frozen
 class Cluster:
-    """One cluster of the settings; `servers` is not empty once the proxy serves clients."""
+    """One cluster of the settings; `servers` is not empty once the proxy serves clients.
+
+    `killers` names the `IBackendKiller` of a server that has another than the usual one.
+    """
 
     name: str
     servers: tuple[Address, ...]
     tenants: tuple[str, ...]
+    killers: Mapping[Address, str] = Factory(dict)
 
 
 @implementer(IClusters)
@@ -28,6 +34,7 @@ class Clusters:
     def __init__(self, clusters: Sequence[Cluster]) -> None:
         self._clusters = {cluster.name: cluster for cluster in clusters}
         self.default_name = clusters[0].name
+        self._killers = {address: name for cluster in clusters for address, name in cluster.killers.items()}
         self._heard: dict[Address, ServerTraits] = {}
         self._promise: ServerTraits | None = None
 
@@ -62,6 +69,10 @@ class Clusters:
     def promise(self) -> ServerTraits | None:
         """Return what every server that was heard can do, None as long as none was."""
         return self._promise
+
+    def killer(self, address: Address) -> str:
+        """Return the name of the killer that the settings choose for a server."""
+        return self._killers.get(address, DEFAULT_KILLER)
 
 
 def _common(one: ServerTraits, other: ServerTraits) -> ServerTraits:

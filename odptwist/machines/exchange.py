@@ -448,13 +448,15 @@ class Tracker:
                     break
         except StructError:
             rest = size - position
-            if rest == 4 and data[position : position + 3] == b"\0\0\0" and (fragment or self._shape == STRING):
+            if rest == 4 and data[position : position + 3] == b"\0\0\0":
                 # An empty payload: the end of a row of exactly n * 16 MiB, or of a text without characters.
                 position = size
                 if fragment:
                     fragment = False
-                else:
+                elif self._shape == STRING:
                     phase = _IDLE
+                else:
+                    raise MalformedPacket("an empty packet in a response") from None
             else:
                 self._held = data[position:]
                 position = size
@@ -529,7 +531,8 @@ class Tracker:
     def _wide_count(self, data: bytes, start: int, length: int, first: int) -> int:
         if first == 0xFC and length == 3:
             (count,) = _U16.unpack_from(data, start + 1)
-            return int(count)
+            if count:
+                return int(count)
         raise MalformedPacket("a response that begins like nothing known")
 
     def _eof(self, data: bytes, start: int, length: int) -> None:

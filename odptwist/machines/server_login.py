@@ -43,7 +43,10 @@ from odptwist.wire.constants import (
     CLIENT_TRANSACTIONS,
 )
 from odptwist.wire.framing import Packet, frames
-from odptwist.wire.handshake import Greeting, HandshakeResponse, parse_greeting
+from odptwist.wire.handshake import Greeting, HandshakeResponse, parse_auth_switch_request, parse_greeting
+from odptwist.wire.primitives import encode_text
+from odptwist.wire.responses import parse_err
+from odptwist.wire.scramble import native_password
 
 # What can be promised to a client, if its servers have it: all that leaves packets as they are, or that the exchange
 # machine follows. TLS and compression end at the proxy and are not here.
@@ -80,6 +83,7 @@ _FRAMING: Final = CLIENT_DEPRECATE_EOF | CLIENT_SESSION_TRACK
 _RESPONSE_ONLY: Final = CLIENT_PLUGIN_AUTH_LENENC_CLIENT_DATA
 _NEEDED: Final = CLIENT_PROTOCOL_41 | CLIENT_SECURE_CONNECTION | CLIENT_PLUGIN_AUTH
 
+NATIVE_PASSWORD: Final = "mysql_native_password"  # noqa: S105 - a plugin's name
 # No server has it, so every server asks again. seekdb takes an empty answer for an account without a password and
 # does not ask, so there must be some bytes.
 ASK_AGAIN_PLUGIN: Final = "odp_ask_again"
@@ -130,6 +134,7 @@ class ServerLogin:
         payload = packet.payload
         first = payload[:1]
         if first == b"\xff" and self.state in (State.CONNECTED, State.RESPONDED):
+            parse_err(payload)  # what cannot be read is no refusal
             self.state = State.REFUSED
             raise LoginRefused(payload)
         if self.state is State.CONNECTED:
@@ -167,7 +172,7 @@ class ServerLogin:
 
 
 def server_response(
-    client: HandshakeResponse, greeting: Greeting, identity: Identity, agreed: int
+    client: HandshakeResponse, greeting: Greeting, identity: Identity, agreed: int, password: str | None = None
 ) -> HandshakeResponse:
     """Return the handshake response for a server, from what the client sent to the proxy.
 
@@ -176,6 +181,7 @@ def server_response(
         greeting: the server's.
         identity: from the client's user name.
         agreed: the capabilities that proxy and client agreed on.
+        password: of an account of the proxy's own; None for a client's, which is asked.
 
     Raises:
         ServerUnreachable: the server lacks something that was promised to the client.
@@ -187,7 +193,9 @@ def server_response(
     capabilities |= greeting.capabilities & _RESPONSE_ONLY
     # The database may be one that the client has chosen since, so its flag at login means nothing.
     capabilities = capabilities & ~CLIENT_CONNECT_WITH_DB | (CLIENT_CONNECT_WITH_DB if client.database else 0)
-    if not client.auth_response:
+    if password is not None:
+        plugin, answer = NATIVE_PASSWORD, native_password(encode_text(password), greeting.salt)
+    elif not client.auth_response:
         plugin, answer = greeting.plugin, b""
     elif not client.capabilities & CLIENT_PLUGIN_AUTH:
         raise SqlError(
@@ -206,6 +214,18 @@ def server_response(
         plugin=plugin,
         zstd_level=None,
     )
+
+
+def answer_question(payload: bytes, password: str) -> bytes:
+    """Return the answer to what a server asks an account of the proxy's own.
+
+    Raises:
+        ServerUnreachable: the account has another plugin than mysql_native_password.
+    """
+    question = parse_auth_switch_request(payload)
+    if question.plugin != NATIVE_PASSWORD:
+        raise ServerUnreachable(f"the account needs {question.plugin}, and the proxy's own accounts {NATIVE_PASSWORD}")
+    return native_password(encode_text(password), question.data)
 
 
 def server_user(identity: Identity, greeting: Greeting) -> str:

@@ -79,6 +79,7 @@ class ClientSession(Session):
         state: what the client has set up.
         repeatable: whether the proxy can log in for this client again without asking it.
         transactions: how many have ended.
+        warning: what the last answer of the proxy's own warned of, for SHOW WARNINGS as the next statement, or empty.
         doom: why it ends as soon as the answer in hand is out, or None.
     """
 
@@ -98,11 +99,14 @@ class ClientSession(Session):
         self.repeatable = False
         self.transactions = 0
         self.doom: CloseReason | None = None
+        self.warning = ""
+        self._warned_at = 0
         self._keeper = keeper
         self._login: Login | None = Login(self, surroundings)
         self._reopening: ServerSession | None = None
         self._dialogue: Deferred[None] | None = None
         self._timer: Any = None
+        self._held = False
         self._awaited: tuple[Deferred[None], ...] = ()
         self._on_success: Callable[[], None] | None = None
         self._lost: SqlError | None = None
@@ -257,6 +261,7 @@ class ClientSession(Session):
             if server.holds:
                 # A kill of the statement that has just ended is still in flight: nothing new until it is answered.
                 tracker.hold()
+                self._held = True
                 self._exchange_over()
         if self._observed:
             self._finished(tracker.error)
@@ -275,8 +280,9 @@ class ClientSession(Session):
             waiter.callback(None)
 
     def released(self) -> None:
-        """Be told that a kill of a statement was answered: the next one may go."""
-        if self.bound is not None and not self.bound.holds and self.tracker.busy and not self.tracker.awaiting:
+        """Be told that a kill of a statement is over: the next one may go, unless another kill is in flight."""
+        if self._held and (self.bound is None or not self.bound.holds):
+            self._held = False
             self._next()
 
     def _status_changed(self, status: int) -> None:
@@ -318,6 +324,7 @@ class ClientSession(Session):
         self.run(self._answer(answer))
 
     async def _answer(self, coming: Deferred[Answer]) -> None:
+        self.warning = ""
         try:
             answer = await coming
         except SqlError as refusal:
@@ -329,9 +336,16 @@ class ClientSession(Session):
         if isinstance(answer, Table):
             self.transport.write(encode_table(answer, 1, agreed, status))
         else:
+            if answer.warnings:
+                self.warning, self._warned_at = answer.message, self.tracker.number
             ok = Ok(0, 0, status, answer.warnings, answer.message.encode())
             self.transport.write(frame(ok.encode(agreed), 1))
         self._answered(0)
+
+    def take_warning(self) -> str:
+        """Return what the statement before warned of, if that was one of the proxy's own, and forget it."""
+        warning, self.warning = self.warning, ""
+        return warning if self._warned_at == self.tracker.number else ""
 
     def answer_error(self, error: SqlError) -> None:
         """Answer the command in hand with an error, without a server."""
@@ -578,7 +592,7 @@ class ClientSession(Session):
         timer, self._timer = self._timer, None
         if timer is not None and timer.active():
             timer.cancel()
-        running = self._take_running()
+        running = self._take_running() if self.surroundings.stop_abandoned else None
         for session in self.server_sessions:
             session.drop(CloseReason.CLIENT_SESSION_ENDED)
         self.bound = None

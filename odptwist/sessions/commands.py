@@ -10,9 +10,9 @@ from functools import partial
 from typing import Any, Protocol
 
 from attrs import evolve
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
-from odptwist.answers import Answer
+from odptwist.answers import Answer, Column, ColumnType, Table
 from odptwist.errors import SqlError
 from odptwist.identity import Identity
 from odptwist.machines.exchange import SHAPES, Tracker
@@ -38,6 +38,14 @@ from odptwist.wire.constants import (
 from odptwist.wire.handshake import parse_change_user
 from odptwist.wire.primitives import decode_text
 
+# As a server answers SHOW WARNINGS; the code is ER_UNKNOWN_ERROR, for there is none for an unconfirmed kill.
+_WARNINGS = (
+    Column("Level", ColumnType.VARCHAR),
+    Column("Code", ColumnType.LONG, unsigned=True),
+    Column("Message", ColumnType.VARCHAR),
+)
+_WARNING_CODE = 1105
+
 
 class Commander(Protocol):
     """What a command needs of the client session that it came from."""
@@ -58,6 +66,9 @@ class Commander(Protocol):
 
     def answer_error(self, error: SqlError) -> None:
         """Answer the command with an error."""
+
+    def take_warning(self) -> str:
+        """Return what the statement before warned of, if that was one of the proxy's own, and forget it."""
 
     def asker(self) -> Asker:
         """Return who asks."""
@@ -93,7 +104,11 @@ def _query(session: Any, command: bytes) -> None:
     except SqlError as refusal:
         session.answer_error(refusal)
         return
-    if found is None:
+    warning = session.take_warning()
+    if warning and text.strip(" \t\r\n;").upper().split() == ["SHOW", "WARNINGS"]:
+        session.tracker.skip()
+        session.answer(succeed(Table(_WARNINGS, (("Warning", _WARNING_CODE, warning),))))
+    elif found is None:
         _forward_with(session, effects_of(text))
     else:
         session.tracker.skip()

@@ -8,12 +8,13 @@ from attrs import frozen
 from twisted.logger import Logger
 
 from odptwist.errors import CloseReason, ServerSessionLost, ServerUnreachable, SqlError, WireError
-from odptwist.identity import Identity
-from odptwist.machines.server_login import authenticates_tenants
+from odptwist.identity import DEFAULT_TENANT, Identity
+from odptwist.machines.server_login import FALLBACK, authenticates_tenants
 from odptwist.sessions.server import LoginPlan, ServerSession
-from odptwist.sessions.surroundings import Surroundings
+from odptwist.sessions.surroundings import Account, Surroundings
 from odptwist.snapshots import Address
-from odptwist.wire.handshake import Greeting
+from odptwist.wire.constants import CHARSET_UTF8MB4_GENERAL_CI
+from odptwist.wire.handshake import Greeting, HandshakeResponse
 
 _log = Logger()
 
@@ -88,6 +89,21 @@ async def open_side_session(surroundings: Surroundings, plan: LoginPlan, session
         side.drop(CloseReason.SERVER_UNREACHABLE)
         raise
     return side
+
+
+def account_plan(account: Account, like: Identity) -> LoginPlan:
+    """Return how an account of the proxy's own logs in; on a real OceanBase it belongs to tenant sys."""
+    response = HandshakeResponse(
+        capabilities=FALLBACK,
+        max_packet_size=1 << 24,
+        charset=CHARSET_UTF8MB4_GENERAL_CI,
+        user=account.user,
+        auth_response=b"",
+        database=None,
+        plugin=None,
+        attributes=(),
+    )
+    return LoginPlan(response, Identity(account.user, DEFAULT_TENANT, like.cluster), FALLBACK, account.password)
 
 
 async def read_traits(surroundings: Surroundings, address: Address) -> None:

@@ -7,7 +7,7 @@ from enum import Enum, unique
 from typing import Any
 from typing import Protocol as Shape
 
-from attrs import frozen
+from attrs import field, frozen
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import ClientFactory, connectionDone
@@ -19,7 +19,7 @@ from odptwist.errors import CloseReason, OdpError, ServerSessionLost, ServerUnre
 from odptwist.identity import Identity
 from odptwist.machines.effects import Ask, Greeted
 from odptwist.machines.exchange import Tracker
-from odptwist.machines.server_login import ServerLogin, server_response
+from odptwist.machines.server_login import ServerLogin, answer_question, server_response
 from odptwist.sessions.inbox import Inbox
 from odptwist.sessions.session import Session
 from odptwist.sessions.surroundings import Surroundings
@@ -44,11 +44,15 @@ class ServerState(Enum):
 
 @frozen
 class LoginPlan:
-    """What a login at a server needs: the client's own response, who it is, and what was agreed with it."""
+    """What a login at a server needs: the client's own response, who it is, and what was agreed with it.
+
+    `password` is known for accounts of the proxy's own only; None: the client is asked, or has none.
+    """
 
     response: HandshakeResponse
     identity: Identity
     agreed: int
+    password: str | None = field(default=None, repr=False)
 
 
 class Owner(Shape):
@@ -144,9 +148,12 @@ class ServerSession(Session):
             if isinstance(effect, Greeted):
                 self._greeted(effect.greeting)
                 greeted(effect.greeting)
-                response = server_response(plan.response, effect.greeting, plan.identity, plan.agreed)
+                response = server_response(plan.response, effect.greeting, plan.identity, plan.agreed, plan.password)
                 self.transport.write(login.respond(response))
             elif isinstance(effect, Ask):
+                if plan.password is not None:
+                    self.transport.write(login.answer(answer_question(effect.payload, plan.password)))
+                    continue
                 if ask is None:
                     raise ServerUnreachable("the server asks for a password, which the proxy does not know")
                 asked = True

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from attrs import frozen
+from attrs import Factory, field, frozen
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from odptwist.identity import Identity
 from odptwist.interfaces import (
+    IBackendKiller,
     IClusters,
     IRouter,
     ISessionDirectory,
     ISessionObserver,
     IStatements,
 )
-from odptwist.snapshots import Address
+from odptwist.snapshots import Address, KillScope
 
 
 @frozen
@@ -47,12 +48,23 @@ class Numbers(Protocol):
 
 
 @frozen
+class Account:
+    """An account of the proxy's own."""
+
+    user: str
+    password: str = field(repr=False)
+
+
+@frozen
 class Surroundings:
     """The rest of the house, as a session sees it.
 
     Attributes:
         probe: asks the servers for their greetings, and fires when all have answered or failed; it never fails.
         plain: from `odptwist.machines.exchange.plain_prefixes`.
+        killers: by name; what is not there is killed as everywhere.
+        kill_account: for statements that neither the asker nor the victim's account can stop, or None.
+        stop_abandoned: whether a statement is stopped on its server when its client has gone.
     """
 
     reactor: Any
@@ -65,6 +77,9 @@ class Surroundings:
     plain: frozenset[bytes]
     observers: Sequence[ISessionObserver] = ()
     limits: Limits = Limits()
+    killers: Mapping[str, IBackendKiller] = Factory(dict)
+    kill_account: Account | None = None
+    stop_abandoned: bool = True
 
     def tell(self, event: Callable[[ISessionObserver], None]) -> None:
         """Tell every observer of something; what they raise is logged and goes no further."""
@@ -85,6 +100,16 @@ class Surroundings:
         except Exception:  # noqa: BLE001 - an extension may raise anything
             _log.failure("router {router} failed: servers are tried in order", router=self.router)
         return servers
+
+    def kill_statement(self, address: Address, server_sessid: int, scope: KillScope) -> str:
+        """Return the statement that ends a server's session, or what it runs."""
+        killer = self.killers.get(self.clusters.killer(address))
+        if killer is not None:
+            try:
+                return killer.statement(server_sessid, scope)
+            except Exception:  # noqa: BLE001 - an extension may raise anything
+                _log.failure("backend killer {killer} failed: a plain KILL is used", killer=killer)
+        return f"KILL {'QUERY ' if scope is KillScope.QUERY else ''}{server_sessid}"
 
 
 _log = Logger()

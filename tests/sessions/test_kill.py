@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
+from odptwist.cluster.killers import AzureKiller, RdsKiller
 from odptwist.errors import CloseReason
+from odptwist.interfaces import IBackendKiller
+from odptwist.sessions.surroundings import Account
+from odptwist.snapshots import KillScope
 from odptwist.wire.framing import frame
+from odptwist.wire.handshake import parse_handshake_response
 from odptwist.wire.responses import parse_ok
+from odptwist.wire.scramble import native_password
 from tests.support.house import CAPABILITIES, IN_TRANSACTION, House, response, result
 
 WHO = "killed by client session 1 (root@sys#odp)"
+
+
+@implementer(IBackendKiller)
+class BrokenKiller:
+    """Fails."""
+
+    name = "broken"
+
+    def statement(self, server_sessid: int, scope: KillScope) -> str:
+        """Raise."""
+        raise RuntimeError("a killer that fails")
 
 
 class KillTests(SynchronousTestCase):
@@ -91,6 +109,64 @@ class KillTests(SynchronousTestCase):
             self.assertEqual(self.server.wire.ended, "aborted")
             # A server session that hangs is given up, and the asker goes on with another one.
             self.assertEqual(self.asker_server.wire.ended, "aborted" if hangs else None)
+
+    def test_warning_is_shown_once(self) -> None:
+        """SHOW WARNINGS right after an unconfirmed kill tells its text; later it is the server's again."""
+        for between in (b"", b"SELECT 1", b"KILL 99"):
+            self.setUp()
+            self.victim.query(b"SELECT SLEEP(60)")
+            self.session.repeatable = False
+            self.asker.query(b"KILL 2")
+            self.asker_server.err(1095, "You are not owner of thread 102")
+            self.house.turn()
+            self.assert_ok(warnings=1)
+            if between:
+                self.asker.query(between)
+                if between == b"SELECT 1":
+                    self.asker_server.row()
+                self.asker.payloads()
+                self.asker_server.payloads()
+            else:
+                self.asker.query(b"show warnings;")
+                self.assertIn(b"You are not owner of thread 102", b"".join(self.asker.payloads()))
+                self.asker_server.payloads()
+            self.asker.query(b"SHOW WARNINGS")
+            self.assertEqual(self.asker_server.payloads(), [b"\x03SHOW WARNINGS"])
+
+    def test_kill_account(self) -> None:
+        """What neither the asker nor the victim's account can stop is stopped by the account of the settings."""
+        self.house.use(kill_account=Account("killer", "secret"))
+        self.victim.query(b"SELECT SLEEP(60)")
+        self.session.repeatable = False
+        self.asker.query(b"KILL 2")
+        self.asker_server.err(1095, "You are not owner of thread 102")
+        side = self.house.accept()
+        side.greet()
+        (login,) = side.payloads()
+        sent = parse_handshake_response(login)
+        self.assertEqual((sent.user, sent.auth_response), ("killer", native_password(b"secret", b"a" * 20)))
+        side.send(frame(b"\xfemysql_native_password\0" + b"s" * 20 + b"\0", 2))
+        self.assertEqual(side.payloads(), [native_password(b"secret", b"s" * 20)])
+        side.accept(4)
+        self.assertEqual(side.payloads(), [b"\x03KILL 102"])
+        side.ok()
+        self.server.wire.lose()
+        self.house.turn()
+        self.assert_ok()
+
+    def test_killer_of_a_cloud(self) -> None:
+        """A server may have its own way to kill; one that fails is replaced by the usual one."""
+        for killer, expected in (
+            (RdsKiller(), b"\x03CALL mysql.rds_kill(102)"),
+            (AzureKiller(), b"\x03CALL mysql.az_kill(102)"),
+            (BrokenKiller(), b"\x03KILL 102"),
+        ):
+            self.setUp()
+            self.house.use(killers={"kill": killer})
+            self.victim.query(b"SELECT SLEEP(60)")
+            self.asker.query(b"KILL 2")
+            self.assertEqual(self.asker_server.payloads(), [expected])
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
     def test_server_that_promises_and_does_not_keep(self) -> None:
         """A server that says OK and keeps the session open costs the kill timeout; then the session is cut."""
@@ -282,6 +358,23 @@ class KillQueryTests(SynchronousTestCase):
         self.house.reactor.advance(5.1)
         (payload,) = self.asker.payloads()
         self.assertEqual(parse_ok(payload, CAPABILITIES).warnings, 1)
+
+    def test_late_interrupt_that_was_not_confirmed(self) -> None:
+        """A kill without an answer, and a statement that has ended: that server session carries nothing more."""
+        self.victim.query(b"SELECT 1")
+        self.asker.query(b"KILL QUERY 2")
+        self.server.row()
+        self.victim.payloads()
+        self.victim.query(b"SELECT 'next'")
+        self.house.reactor.advance(5.1)
+        self.house.turn()
+        (payload,) = self.asker.payloads()
+        self.assertEqual(parse_ok(payload, CAPABILITIES).warnings, 1)
+        self.assertEqual(self.server.wire.ended, "aborted")
+        server = self.house.accept()
+        server.greet()
+        server.accept()
+        self.assertEqual(server.payloads()[-1], b"\x03SELECT 'next'")
 
     def test_victim_that_goes_meanwhile(self) -> None:
         """A victim that leaves while its statement is being killed leaves nothing behind."""

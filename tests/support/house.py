@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionRefusedError
@@ -249,6 +250,14 @@ class House:
         self._taken = 0
         if heard:
             self.hear()
+
+    def use(self, **changes: Any) -> None:
+        """Change what sessions see of the house, for those that live already too."""
+        self.registry.surroundings = evolve(self.registry.surroundings, **changes)
+        for session in self.registry._sessions.values():
+            session.surroundings = self.registry.surroundings
+            for server in session.server_sessions:
+                server.surroundings = self.registry.surroundings
 
     def hear(self, capabilities: int = CAPABILITIES) -> None:
         """Let the clusters know what all servers can do."""
