@@ -71,7 +71,10 @@ class ClientSessionSnapshot:
 
     `identity` is None until the client has told who it is. `host` is an IP address, or empty for a Unix socket.
     `database` is None where none is chosen. `state` is one of ODP's MCS_* words. `transactions` counts those that
-    ended. `bound` is the server session that served last or serves now; `pool` are further ones.
+    ended. `bound` is the server session that served last or serves now; `pool` are further ones. `seconds` is how long
+    the session has been busy or idle, `transaction_seconds` how long its transaction has been open, 0 if none is.
+    `statement` is the beginning of the SQL text that runs now or ran last. `program` is what the client called itself.
+    `pins` say why its server session cannot be replaced without a loss.
     """
 
     proxy_sessid: int
@@ -89,6 +92,18 @@ class ClientSessionSnapshot:
     versions: Versions
     bound: ServerSessionSnapshot | None
     pool: tuple[ServerSessionSnapshot, ...] = ()
+    seconds: float = 0.0
+    transaction_seconds: float = 0.0
+    statement: str = ""
+    program: str = ""
+    pins: tuple[str, ...] = ()
+
+    @property
+    def activity(self) -> str:
+        """Return what the session does: `logging in`, `busy`, `in transaction` (but idle) or `idle`."""
+        if self.bound is None and not self.proxy_sessid:
+            return "logging in"
+        return "busy" if self.busy else "in transaction" if self.in_transaction else "idle"
 
     @property
     def server_sessions(self) -> tuple[ServerSessionSnapshot, ...]:

@@ -31,12 +31,15 @@ from odptwist.sessions.transport import watch_peer
 from odptwist.snapshots import Asker, ClientSessionSnapshot, Privileges
 from odptwist.wire.constants import (
     CLIENT_SESSION_TRACK,
+    COM_QUERY,
+    COM_STMT_PREPARE,
     SERVER_STATUS_AUTOCOMMIT,
     SERVER_STATUS_IN_TRANS,
     SERVER_STATUS_IN_TRANS_READONLY,
     SERVER_STATUS_NO_BACKSLASH_ESCAPES,
 )
 from odptwist.wire.framing import frame
+from odptwist.wire.primitives import decode_text
 from odptwist.wire.responses import Ok, SchemaChanged, err_for, parse_ok
 from odptwist.wire.resultset import encode_table
 
@@ -51,6 +54,7 @@ _LASTING_STATUS = (
 )
 # How much of a statement observers are shown: the command byte and 1,024 bytes.
 _SHOWN = 1025
+_WITH_TEXT = (bytes((COM_QUERY,)), bytes((COM_STMT_PREPARE,)))
 _CANNOT_REPEAT = "the proxy cannot log in again for this account"
 
 
@@ -115,7 +119,9 @@ class ClientSession(Session):
         self._server_full = False
         self._observed = bool(surroundings.observers)
         self._statement = b""
-        self._started = 0.0
+        self._since = surroundings.reactor.seconds()
+        self._transaction_since = 0.0
+        self._noted = 0
 
     # -- the login -----------------------------------------------------------------------------------------------
 
@@ -203,8 +209,7 @@ class ClientSession(Session):
         tracker = self.tracker
         while True:
             if verdict == LOOK:
-                if self._observed:
-                    self._note(tracker.command)
+                self._note(tracker.command)
                 look(self, tracker.command)
             elif verdict == FORWARD:
                 self.forward(data[: len(data) - len(tracker.kept)])
@@ -232,7 +237,8 @@ class ClientSession(Session):
         """
         if on_success is not None:
             self._on_success = on_success
-        if self._observed and not self._started:
+        if self.tracker.number != self._noted:
+            self._noted = self.tracker.number
             self._note(data[4 : 4 + _SHOWN])
         server = self.bound
         if server is not None:
@@ -263,8 +269,7 @@ class ClientSession(Session):
                 tracker.hold()
                 self._held = True
                 self._exchange_over()
-        if self._observed:
-            self._finished(tracker.error)
+        self._finished(tracker.error)
         if tracker.kept:
             self._continue()
 
@@ -286,7 +291,10 @@ class ClientSession(Session):
             self._next()
 
     def _status_changed(self, status: int) -> None:
-        if self._status & SERVER_STATUS_IN_TRANS and not status & SERVER_STATUS_IN_TRANS:
+        if status & SERVER_STATUS_IN_TRANS:
+            if not self._status & SERVER_STATUS_IN_TRANS:
+                self._transaction_since = self._since
+        elif self._status & SERVER_STATUS_IN_TRANS:
             self.transactions += 1
             self.state.transaction_ended()
         self._status = status
@@ -307,15 +315,17 @@ class ClientSession(Session):
                     self.state.use(change.name)
 
     def _note(self, statement: bytes) -> None:
-        """Remember what observers will be told of the statement that begins."""
+        """Remember the statement that begins."""
         self._statement = statement[:_SHOWN]
-        self._started = self.surroundings.reactor.seconds()
+        self._since = self.surroundings.reactor.seconds()
 
     def _finished(self, error: int) -> None:
-        seconds = self.surroundings.reactor.seconds() - self._started
-        self._started = 0.0
-        cs_id, statement = self.cs_id, self._statement
-        self.surroundings.tell(lambda observer: observer.statement_finished(cs_id, statement, seconds, error))
+        """Remember that it has ended, and tell who wants to know."""
+        now = self.surroundings.reactor.seconds()
+        seconds, self._since = now - self._since, now
+        if self._observed:
+            cs_id, statement = self.cs_id, self._statement
+            self.surroundings.tell(lambda observer: observer.statement_finished(cs_id, statement, seconds, error))
 
     # -- answers of the proxy's own ------------------------------------------------------------------------------
 
@@ -354,8 +364,7 @@ class ClientSession(Session):
         self._answered(error.code)
 
     def _answered(self, error: int) -> None:
-        if self._observed:
-            self._finished(error)
+        self._finished(error)
         if self.doom is not None:
             self.end(self.doom, reset=True)
             return
@@ -422,8 +431,7 @@ class ClientSession(Session):
         self.tracker.forget()
         self._exchange_over()
         self._send_error(error)
-        if self._observed:
-            self._finished(err_for(error).code)
+        self._finished(err_for(error).code)
         if self.bound is None and not self.repeatable:
             self.end(CloseReason.STATE_LOST, str(error))
         elif self.tracker.kept:
@@ -499,6 +507,8 @@ class ClientSession(Session):
         """Return a frozen picture."""
         running = self.statement_running
         sessions = self.server_sessions
+        now = self.surroundings.reactor.seconds()
+        in_transaction = bool(self._status & SERVER_STATUS_IN_TRANS)
         return ClientSessionSnapshot(
             proxy_sessid=self.proxy_sessid,
             cs_id=self.cs_id,
@@ -509,12 +519,22 @@ class ClientSession(Session):
             transactions=self.transactions,
             state="MCS_ACTIVE_READER" if self.reason is None else "MCS_CLOSED",
             busy=running,
-            in_transaction=bool(self._status & SERVER_STATUS_IN_TRANS),
+            in_transaction=in_transaction,
             tid=threading.get_native_id(),
             pid=os.getpid(),
             versions=self.state.versions,
             bound=sessions[0].snapshot(running, bool(self.state.insert_id)) if sessions else None,
+            seconds=now - self._since,
+            transaction_seconds=now - self._transaction_since if in_transaction else 0.0,
+            statement=decode_text(self._statement[1:]) if self._statement[:1] in _WITH_TEXT else "",
+            program=self._program(),
+            pins=tuple(sorted(self.state.pins)),
         )
+
+    def _program(self) -> str:
+        """Return what the client called itself in its connect attributes, or an empty string."""
+        attributes = self.plan.response.attributes if self.plan is not None else ()
+        return next((each.value for each in attributes if each.name == "program_name"), "")
 
     async def privileges(self) -> Privileges:
         """Return what the server grants this session's account; it is asked once.

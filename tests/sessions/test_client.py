@@ -263,6 +263,7 @@ class ExtensionTests(SynchronousTestCase):
         client.query(b"SELECT 1")
         house.reactor.advance(0.5)
         server.row()
+        client.command(c.COM_STMT_CLOSE, b"\x01\0\0\0")
         client.query(b"SET nonsense = 1")
         server.err(1193, "Unknown system variable")
         client.query(b"KILL 77")
