@@ -112,7 +112,7 @@ class ClientSession(Session):
         self._timer: Any = None
         self._held = False
         self._awaited: tuple[Deferred[None], ...] = ()
-        self._on_success: Callable[[], None] | None = None
+        self._on_end: Callable[[int], None] | None = None
         self._lost: SqlError | None = None
         self._privileges: Privileges | None = None
         self._status = 0
@@ -167,7 +167,7 @@ class ClientSession(Session):
             self.dataReceived(rest)
 
     def became(self, plan: LoginPlan, repeatable: bool) -> None:
-        """Be another user from now on (COM_CHANGE_USER), in a fresh session."""
+        """Be another user from now on, in a fresh session."""
         self.plan = plan
         self.identity = plan.identity
         self.repeatable = repeatable
@@ -175,7 +175,7 @@ class ClientSession(Session):
         self.was_reset(plan.response.database)
 
     def was_reset(self, database: str | None) -> None:
-        """Be in a fresh session from now on (COM_RESET_CONNECTION)."""
+        """Be in a fresh session from now on."""
         self.state.reset(database)
         self.tracker.statements = None
 
@@ -228,15 +228,15 @@ class ClientSession(Session):
             self.dataReceived(data)
             self._mind_reading()
 
-    def forward(self, data: bytes, on_success: Callable[[], None] | None = None) -> None:
+    def forward(self, data: bytes, on_end: Callable[[int], None] | None = None) -> None:
         """Send a command, or a part of one, to the server.
 
         Args:
             data: the bytes.
-            on_success: is called when the command has been answered without an error.
+            on_end: is called with the error code of the response, 0 for none, when it has ended.
         """
-        if on_success is not None:
-            self._on_success = on_success
+        if on_end is not None:
+            self._on_end = on_end
         if self.tracker.number != self._noted:
             self._noted = self.tracker.number
             self._note(data[4 : 4 + _SHOWN])
@@ -252,10 +252,9 @@ class ClientSession(Session):
         tracker = self.tracker
         if tracker.status != self._status:
             self._status_changed(tracker.status)
-        if self._on_success is not None:
-            learn, self._on_success = self._on_success, None
-            if not tracker.error:
-                learn()
+        if self._on_end is not None:
+            on_end, self._on_end = self._on_end, None
+            on_end(tracker.error)
         if tracker.insert_id or tracker.changes:
             if tracker.insert_id:
                 self.state.inserted(tracker.insert_id)
@@ -427,7 +426,7 @@ class ClientSession(Session):
         A session that cannot go on, because the proxy cannot log in again, ends after the error.
         """
         self._lost = None
-        self._on_success = None
+        self._on_end = None
         self.tracker.forget()
         self._exchange_over()
         self._send_error(error)

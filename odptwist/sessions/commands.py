@@ -58,8 +58,8 @@ class Commander(Protocol):
     bound: ServerSession | None
     peer: Peer
 
-    def forward(self, data: bytes, on_success: Callable[[], None] | None = None) -> None:
-        """Send the command to the server; call `on_success` when it has answered without an error."""
+    def forward(self, data: bytes, on_end: Callable[[int], None] | None = None) -> None:
+        """Send the command to the server; call `on_end` with the error code of its answer, 0 for none."""
 
     def answer(self, answer: Deferred[Answer]) -> None:
         """Answer the command when `answer` fires."""
@@ -109,7 +109,11 @@ def _query(session: Any, command: bytes) -> None:
         session.tracker.skip()
         session.answer(succeed(Table(_WARNINGS, (("Warning", _WARNING_CODE, warning),))))
     elif found is None:
-        _forward_with(session, effects_of(text))
+        effects = effects_of(text)
+        several = ";" in text.rstrip("; \t\r\n")
+        if several and not session.tracker.whole:
+            effects = evolve(effects, pins=(*effects.pins, "what a long text of several statements may have set"))
+        _forward_with(session, effects, several)
     else:
         session.tracker.skip()
         session.answer(statements.answer(found, session.asker(), session.surroundings.directory))
@@ -129,8 +133,8 @@ def _prepare(session: Commander, command: bytes) -> None:
         session.answer_error(refusal)
         return
     # When it will be executed is not known, so what it would leave behind counts as unknown from now on.
-    learn = partial(session.state.pins.add, "what a prepared statement may have set") if effects_of(text) else None
-    session.forward(session.tracker.take(), learn)
+    pins = ("what a prepared statement may have set",) if effects_of(text) else ()
+    _forward_with(session, Effects(pins=pins))
 
 
 def _close(session: Commander, command: bytes) -> None:
@@ -151,7 +155,8 @@ def _register_slave(session: Commander, command: bytes) -> None:
 
 
 def _reset_connection(session: Commander, command: bytes) -> None:
-    session.forward(session.tracker.take(), partial(session.was_reset, session.state.database))
+    database = session.state.database
+    session.forward(session.tracker.take(), lambda error: None if error else session.was_reset(database))
 
 
 def _quit(session: Commander, command: bytes) -> None:
@@ -182,12 +187,23 @@ def _change_user(session: Commander, command: bytes) -> None:
         plugin=server.greeting.plugin if empty else ASK_AGAIN_PLUGIN,
     )
     response = evolve(plan.response, user=change.user, database=change.database, auth_response=asking.auth_response)
-    became = partial(session.became, evolve(plan, response=response, identity=identity), empty)
-    session.forward(session.tracker.replace(asking.encode(plan.agreed)), became)
+    became = evolve(plan, response=response, identity=identity)
+    session.forward(
+        session.tracker.replace(asking.encode(plan.agreed)),
+        lambda error: None if error else session.became(became, empty),
+    )
 
 
-def _forward_with(session: Commander, effects: Effects) -> None:
-    session.forward(session.tracker.take(), partial(session.state.learn, effects) if effects else None)
+def _forward_with(session: Commander, effects: Effects, several: bool = False) -> None:
+    """Send the command on, and learn what it leaves behind; of several statements, one may fail after others."""
+    session.forward(session.tracker.take(), partial(_learn, session.state, effects, several) if effects else None)
+
+
+def _learn(state: SessionState, effects: Effects, several: bool, error: int) -> None:
+    if not error:
+        state.learn(effects)
+    elif several:
+        state.learn(Effects(pins=("what a failed text of several statements may have set",)))
 
 
 _CONCERNS: dict[int, Callable[[Commander, bytes], None]] = {

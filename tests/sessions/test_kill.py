@@ -472,6 +472,15 @@ class ServerSessionKillTests(SynchronousTestCase):
             self.reopen()
             self.assertEqual(self.server.payloads()[-1], b"\x03SELECT 2")
 
+    def test_several_statements_of_which_one_failed(self) -> None:
+        """What a text of several statements has set before one of them failed is not known, so it is lost."""
+        self.victim.query(b"SET @a = 1; SELECT nonsense")
+        self.server.err(1054, "Unknown column")
+        self.victim.payloads()
+        self.kill()
+        self.victim.query(b"SELECT @a")
+        self.assertIn("several statements", self.victim.error()[1])
+
     def test_prepared_statement(self) -> None:
         """An open prepared statement is lost with its server session; closing it first leaves nothing to lose."""
         for closed in (False, True):
