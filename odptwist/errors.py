@@ -63,6 +63,20 @@ class SequenceError(WireError):
     """A packet does not bear the sequence number that is due."""
 
 
+class ResponseOverrun(WireError):
+    """A server went on after the end of its response.
+
+    Args:
+        size: how many bytes at the end of the chunk do not belong to the response.
+    """
+
+    blame = Blame.SERVER
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"the server went on after the end of its response, by {size} bytes")
+        self.size = size
+
+
 class ServerUnreachable(OdpError):
     """No server of the cluster could be connected to in time."""
 

@@ -27,6 +27,7 @@ from odptwist.errors import ConfigError, EmbeddedError, OdpError
 from odptwist.interfaces import IBackendKiller, IProxyStatement, IRouter, ISessionObserver
 from odptwist.machines.exchange import plain_prefixes
 from odptwist.sessions.opening import read_traits
+from odptwist.sessions.paused import PausedClients
 from odptwist.sessions.registry import Numbers, Registry
 from odptwist.sessions.surroundings import Account, Limits, Surroundings
 from odptwist.sessions.transport import write_at_once
@@ -83,6 +84,7 @@ class ProxyService(Service):
             numbers=Numbers(),
             probe=self._probe,
             plain=plain_prefixes(table.first_words),
+            paused=PausedClients(reactor),
             observers=tuple(observers),
             limits=Limits(kill_timeout=settings.kill.timeout),
             killers={killer.name: killer for killer in (*builtin_killers(), *killers)},

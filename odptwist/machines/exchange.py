@@ -24,7 +24,7 @@ from struct import Struct
 from struct import error as StructError
 from typing import Final
 
-from odptwist.errors import MalformedPacket, PacketTooLarge, SequenceError, WireError
+from odptwist.errors import MalformedPacket, PacketTooLarge, ResponseOverrun, SequenceError, WireError
 from odptwist.wire.constants import (
     CLIENT_DEPRECATE_EOF,
     COM_BINLOG_DUMP,
@@ -129,6 +129,7 @@ LOOK_LIMIT: Final = 64 * 1024
 _TERMINAL_LIMIT: Final = 1024 * 1024
 
 _HEAD: Final = Struct("<IB")
+_ROW: Final = Struct("<HBxB")  # the length's low 16 bits, its high 8, and the first byte
 _U16: Final = Struct("<H")
 _HH: Final = Struct("<HH")
 
@@ -392,9 +393,9 @@ class Tracker:
         """Follow a chunk of the server; return whether the response ended with it.
 
         Raises:
-            WireError: the chunk breaks the protocol, or goes on after the end of the response.
+            ResponseOverrun: the response has ended, and bytes that nobody asked for follow.
+            WireError: the chunk breaks the protocol.
         """
-        self.answered = True
         phase = self._phase
         if phase <= _INFILE:
             raise WireError("the server sent something unasked")
@@ -405,6 +406,7 @@ class Tracker:
         position = self._skip
         if position > size:
             self._skip = position - size
+            self.answered = True
             return False
         if phase == _LAST:
             phase = self._phase = _IDLE
@@ -412,6 +414,15 @@ class Tracker:
         length = 0
         try:
             while position < size and phase:
+                if phase == _ROWS and not fragment:
+                    # Rows of less than 64 KiB, nearly all there are: no mask, no test of the phase.
+                    while position < size:
+                        low, high, first = _ROW.unpack_from(data, position)
+                        if first >= 0xFE or high:
+                            break
+                        position += low + 4
+                    else:
+                        break
                 head, first = _HEAD.unpack_from(data, position)
                 length = head & MAX_PAYLOAD
                 if phase == _ROWS:
@@ -460,11 +471,17 @@ class Tracker:
             else:
                 self._held = data[position:]
                 position = size
-        if phase <= _INFILE and position < size:
-            raise WireError("the server went on after the end of its response")
+        if position < size:
+            if phase != _IDLE:
+                raise WireError("the server went on before the client's file had come")
+            self._phase = _IDLE
+            self._fragment = False
+            self._skip = 0
+            raise ResponseOverrun(size - position)
         self._phase = phase
         self._fragment = fragment
         self._skip = position - size
+        self.answered = True
         return phase == _IDLE
 
     def _packet(self, phase: int, data: bytes, start: int, length: int, first: int) -> int:

@@ -117,6 +117,7 @@ class ClientSession(Session):
         self._privileges: Privileges | None = None
         self._status = 0
         self._server_full = False
+        self._paused = False
         self._observed = bool(surroundings.observers)
         self._statement = b""
         self._since = surroundings.reactor.seconds()
@@ -461,6 +462,7 @@ class ClientSession(Session):
         if session is not self.bound or self.reason is not None:
             return
         self.bound = None
+        self.server_full(False)
         tracker = self.tracker
         losses = sorted(self.state.pins)
         if tracker.statements:
@@ -569,12 +571,18 @@ class ClientSession(Session):
         self._mind_reading()
 
     def _mind_reading(self) -> None:
+        """Read from the client unless the server is full, or too much waits for the response in flight."""
         if self.reason is not None:
             return
-        if self._server_full or (len(self.tracker.kept) > _AHEAD_LIMIT and self.tracker.busy):
-            self.transport.pauseProducing()
-        else:
-            self.transport.resumeProducing()
+        pause = self._server_full or (len(self.tracker.kept) > _AHEAD_LIMIT and self.tracker.busy)
+        if pause is not self._paused:
+            self._paused = pause
+            if pause:
+                self.transport.pauseProducing()
+                self.surroundings.paused.watch(self)
+            else:
+                self.surroundings.paused.forget(self)
+                self.transport.resumeProducing()
 
     # -- ends ----------------------------------------------------------------------------------------------------
 
@@ -611,6 +619,8 @@ class ClientSession(Session):
         timer, self._timer = self._timer, None
         if timer is not None and timer.active():
             timer.cancel()
+        if self._paused:
+            self.surroundings.paused.forget(self)
         running = self._take_running() if self.surroundings.stop_abandoned else None
         for session in self.server_sessions:
             session.drop(CloseReason.CLIENT_SESSION_ENDED)

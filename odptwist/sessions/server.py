@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from odptwist.errors import CloseReason, OdpError, ServerSessionLost, ServerUnreachable, WireError
+from odptwist.errors import CloseReason, OdpError, ResponseOverrun, ServerSessionLost, ServerUnreachable, WireError
 from odptwist.identity import Identity
 from odptwist.machines.effects import Ask, Greeted
 from odptwist.machines.exchange import Tracker
@@ -248,6 +248,12 @@ class ServerSession(Session):
             tracker = owner.tracker
             try:
                 ended = tracker.server(data)
+            except ResponseOverrun as overrun:
+                # Often a farewell right behind a response: "Connection was killed", "Server shutdown in progress".
+                owner.transport.write(data[: -overrun.size])
+                owner.responded()
+                self._unasked(data[-overrun.size :])
+                return
             except WireError as fault:
                 if tracker.awaiting:
                     owner.server_broke(self, fault)

@@ -18,6 +18,7 @@ from odptwist.interfaces import (
     ISessionObserver,
     IStatements,
 )
+from odptwist.sessions.paused import PausedClients
 from odptwist.snapshots import Address, KillScope
 
 
@@ -61,6 +62,7 @@ class Surroundings:
 
     Attributes:
         probe: asks the servers for their greetings, and fires when all have answered or failed; it never fails.
+        paused: watches the clients whose reading is paused.
         plain: from `odptwist.machines.exchange.plain_prefixes`.
         killers: by name; what is not there is killed as everywhere.
         kill_account: for statements that neither the asker nor the victim's account can stop, or None.
@@ -75,6 +77,7 @@ class Surroundings:
     numbers: Numbers
     probe: Callable[[], Deferred[None]]
     plain: frozenset[bytes]
+    paused: PausedClients
     observers: Sequence[ISessionObserver] = ()
     limits: Limits = Limits()
     killers: Mapping[str, IBackendKiller] = Factory(dict)

@@ -72,13 +72,37 @@ class LossTests(SynchronousTestCase):
         self.assertEqual((self.client.wire.ended, self.session.reason), ("aborted", CloseReason.SERVER_LOST))
 
     def test_server_that_breaks_the_protocol(self) -> None:
-        """Nonsense in place of an answer ends the server session; the client, amid an answer, is cut."""
+        """Nonsense in place of an answer is an error for the client; amid an answer the client is cut."""
         self.client.query(b"SELECT 1")
         self.server.send(frame(b"\xfe nonsense", 1))
         self.house.turn()
         self.assertEqual(self.server.wire.ended, "aborted")
-        self.assertEqual(self.client.wire.ended, "aborted")
-        self.assertEqual(self.session.reason, CloseReason.SERVER_LOST)
+        self.assertEqual(self.client.error()[0], 2013)
+        self.client.query(b"SELECT * FROM t")
+        self.reopen()
+        self.server.send(result([[b"a"]])[:-9])
+        self.server.send(frame(b"\xff", 5))
+        self.house.turn()
+        self.assertEqual((self.client.wire.ended, self.session.reason), ("aborted", CloseReason.SERVER_LOST))
+
+    def test_farewell_behind_a_response(self) -> None:
+        """A response reaches the client although the server says good-bye in the same chunk."""
+        self.client.query(b"SELECT 1")
+        self.server.send(result([[b"a"]]) + frame(Err(1927, "70100", "Connection was killed").encode(), 0))
+        self.house.turn()
+        self.assertEqual(len(self.client.payloads()), 5)
+        self.assertEqual(self.server.wire.ended, "aborted")
+        self.client.query(b"SELECT 1")
+        self.reopen()
+
+    def test_server_that_is_full_when_it_is_lost(self) -> None:
+        """A client that was paused for a server is read again when that server has gone."""
+        self.client.query(b"SELECT 1")
+        self.server.wire.producer.pauseProducing()
+        self.assertTrue(self.client.wire.paused)
+        self.lose()
+        self.assertFalse(self.client.wire.paused)
+        self.assertEqual(self.house.reactor.getDelayedCalls(), [])
 
     def test_bytes_nobody_asked_for(self) -> None:
         """A server that speaks unasked loses its connection; the client, who loses nothing, is not disturbed."""

@@ -16,6 +16,7 @@ from odptwist.access import TenantAccessPolicy
 from odptwist.cluster.model import Cluster, Clusters
 from odptwist.cluster.routing import OrderedRouter
 from odptwist.machines.exchange import plain_prefixes
+from odptwist.sessions.paused import PausedClients
 from odptwist.sessions.registry import Numbers, Registry
 from odptwist.sessions.surroundings import Surroundings
 from odptwist.snapshots import Address, ServerTraits
@@ -243,6 +244,7 @@ class House:
             numbers=Numbers(),
             probe=self._probe,
             plain=plain_prefixes(table.first_words),
+            paused=PausedClients(self.reactor),
             observers=tuple(observers),
         )
         self.probes: list[Deferred[None]] = []

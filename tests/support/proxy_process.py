@@ -25,7 +25,7 @@ class ScriptedServerProcess(Program):
         """Make the connections to come follow a script."""
         self._orders += 1
         self.tell(dump(script))
-        self.wait_for(rf"(ok\n(.|\n)*){{{self._orders}}}")
+        self.wait_for(rf"\bok {self._orders}\n")
 
 
 class ProxyProcess:
@@ -35,6 +35,7 @@ class ProxyProcess:
         server: the scripted server.
         proxy: the proxy's process.
         port: where clients connect.
+        idle_files: the proxy's descriptors while it serves one client, as it does from the start.
     """
 
     def __init__(self) -> None:
@@ -47,11 +48,14 @@ class ProxyProcess:
         self.port = self.proxy.port
         self._good = RawClient(self.port)
         self._good.login()
+        self.idle_files = self.proxy.open_files()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, raised: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, at: TracebackType | None
+    ) -> None:
         self._good.close()
         self.proxy.stop()
         self.server.stop()
@@ -64,8 +68,11 @@ class ProxyProcess:
         """Return a client that has connected and sent nothing."""
         return RawClient(self.port, timeout, receive_buffer)
 
-    def open_files(self, at_most: int | None = None, patience: float = 3.0) -> int:
-        """Return how many descriptors the proxy has; if they are more than `at_most`, wait for them to be closed."""
+    def open_files(self, at_most: int | None = None, patience: float = 8.0) -> int:
+        """Return how many descriptors the proxy has; if they are more than `at_most`, wait for them to be closed.
+
+        A statement that its client has left is killed first, which may take the kill timeout of 5 s.
+        """
         end = time.monotonic() + patience
         while True:
             count = self.proxy.open_files()

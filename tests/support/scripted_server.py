@@ -1,8 +1,8 @@
 """A MySQL server that does what a script says: in-process on any transport, or as a program.
 
 `python -m tests.support.scripted_server` prints its port, then takes scripts on its standard input, one a line as
-`dump` writes them, and answers each with `ok`; connections that come afterwards follow it. An empty line means the
-default script again. It ends with its input.
+`dump` writes them, and answers each with `ok` and its number; connections that come afterwards follow it. It ends with
+its input.
 
 Source: https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_connection_phase.html
 """
@@ -72,9 +72,10 @@ class Send:
 
 @frozen
 class SendRaw:
-    """Send bytes as they are."""
+    """Send bytes as they are, `times` times over."""
 
     data: bytes
+    times: int = 1
 
 
 @frozen
@@ -142,6 +143,7 @@ class On:
     beginning: bytes = b""
 
     def __call__(self, event: Event) -> bool:
+        """Say whether it is meant."""
         return event.when is self.when and event.payload.startswith(self.beginning)
 
     @classmethod
@@ -238,8 +240,8 @@ class ScriptedServer(Protocol):
         match action:
             case Send(payloads):
                 self._send(*payloads)
-            case SendRaw(data):
-                self._write(data)
+            case SendRaw(data, times):
+                self._write(data * times)
             case Close():
                 self.transport.loseConnection()
             case Abort():
@@ -308,7 +310,7 @@ class ScriptedServer(Protocol):
 def _default(text: bytes) -> Answer:
     """Return the answer to a query that the script does not mention."""
     word = text[:8].upper().split(b" ")[0]
-    return Done() if word in (b"SET", b"BEGIN", b"COMMIT", b"ROLLBACK", b"USE") else ONE
+    return Done() if word in (b"SET", b"BEGIN", b"COMMIT", b"ROLLBACK", b"USE", b"KILL") else ONE
 
 
 class ScriptedServerFactory(Factory):
@@ -337,8 +339,8 @@ def dump(script: Script) -> str:
 
 
 def load(line: str) -> Script:
-    """Return the script that `dump` wrote; an empty line is the default one."""
-    script = pickle.loads(base64.b64decode(line)) if line else Script()
+    """Return the script that `dump` wrote."""
+    script = pickle.loads(base64.b64decode(line))
     if not isinstance(script, Script):
         raise TypeError(f"{script!r} is no script")
     return script
@@ -356,11 +358,14 @@ def main() -> None:
 
     class Orders(LineOnlyReceiver):
         delimiter = b"\n"
+        MAX_LENGTH = 1 << 20
+        _count = 0
 
         def lineReceived(self, line: bytes) -> None:
             factory.script = load(line.decode())
             factory.connections.clear()
-            self.sendLine(b"ok")
+            self._count += 1
+            self.sendLine(b"ok %d" % self._count)
 
         def connectionLost(self, reason: Failure = connectionDone) -> None:
             if reactor.running:

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
@@ -26,6 +27,8 @@ from pymysql.connections import Connection
 
 T = TypeVar("T")
 
+_NUMBERS_APART = 1000
+
 PATIENCE = 20.0
 """Seconds after which something that should happen at once has not happened."""
 
@@ -35,6 +38,14 @@ def missing(what: str) -> NoReturn:
     if os.environ.get("ODPTWIST_REQUIRE") == "all":
         pytest.fail(f"{what} is missing, and ODPTWIST_REQUIRE=all is set")
     pytest.skip(f"needs {what}")
+
+
+def find_module(name: str, package: str) -> Any:
+    """Return a module of a package of PyPI's, or skip the test."""
+    try:
+        return import_module(name)
+    except ImportError:
+        missing(f"PyPI's {package}")
 
 
 def find_program(name: str, package: str) -> str:
@@ -124,17 +135,15 @@ class Child:
     def wait_for(self, pattern: str, seconds: float = PATIENCE) -> re.Match[str]:
         """Wait until it has written something that matches."""
 
-        def written() -> re.Match[str] | None:
-            ended = self.status is not None
-            found = re.search(pattern, self.output())
-            if ended and not found:
-                pytest.fail(f"the process ended with {self.status} before it wrote {pattern!r}:\n{self.output()}")
-            return found
-
-        found = wait_until(written, seconds, f"{pattern!r} in {self.log}")
-        if found is None:
-            raise AssertionError
-        return found
+        deadline = time.monotonic() + seconds
+        while True:
+            status, text = self.status, self.output()
+            if found := re.search(pattern, text):
+                return found
+            if status is not None or time.monotonic() > deadline:
+                late = "before it ended" if status is not None else f"within {seconds:g} s"
+                pytest.fail(f"the process did not write {pattern!r} {late} (status: {status}):\n{text}")
+            time.sleep(0.01)
 
     def wait(self, seconds: float = PATIENCE) -> int:
         """Wait for its end and return the exit status."""
@@ -188,6 +197,9 @@ class Server:
     def _where(self) -> dict[str, Any]:
         raise NotImplementedError
 
+    def _knock(self) -> socket.socket:
+        raise NotImplementedError
+
     def _arguments(self) -> list[str]:
         raise NotImplementedError
 
@@ -207,6 +219,11 @@ class Server:
             return True
 
         wait_until(answers, 60, f"a login at {self.name}")
+        # The server's numbers of sessions shall be none that a proxy gives its clients: a number that means two
+        # sessions is refused, which is one test's subject and no other's.
+        for _ in range(_NUMBERS_APART):
+            with self._knock() as stranger:
+                stranger.recv(1)
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         """End it."""
@@ -214,10 +231,10 @@ class Server:
             self.child.end(number)
 
     def processes(self, connection: Connection) -> dict[int, tuple[str, str]]:
-        """Return the server's own sessions: command and statement (or state) by id."""
+        """Return the server's own sessions: command and statement by id."""
         with connection.cursor() as cursor:
             cursor.execute("SHOW FULL PROCESSLIST")
-            return {row[0]: (row[4], str(row[7] or row[6])) for row in cursor.fetchall()}
+            return {row[0]: (row[4], row[7] or "") for row in cursor.fetchall()}
 
 
 class Seekdb(Server):
@@ -237,11 +254,16 @@ class Seekdb(Server):
     def _where(self) -> dict[str, Any]:
         return {"unix_socket": self.socket}
 
+    def _knock(self) -> socket.socket:
+        stranger = socket.socket(socket.AF_UNIX)
+        stranger.connect(self.socket)
+        return stranger
+
     def _arguments(self) -> list[str]:
         spec = find_spec("pylibseekdb")
         if spec is None or spec.origin is None:
             missing("PyPI's pylibseekdb")
-        parameters = ("memory_budget=1G", "log_disk_size=2G", "open_cursors=1000", "syslog_level=WARN")
+        parameters = ("memory_budget=2G", "log_disk_size=2G", "open_cursors=1000", "syslog_level=WARN")
         return [
             str(Path(spec.origin).with_name("seekdb")),
             f"--base-dir={self.base}",
@@ -276,13 +298,17 @@ class MariaDb(Server):
             "bind-address=127.0.0.1\nskip-name-resolve\ncharacter-set-server=utf8mb4\nlocal-infile=1\n"
             "max-allowed-packet=64M\nmax-connections=500\n"
         )
-        arguments = [install, f"--defaults-file={self._settings}", "--auth-root-authentication-method=normal"]
+        arguments = [install, f"--defaults-file={self._settings}", "--skip-test-db"]
+        arguments.append("--auth-root-authentication-method=normal")
         done = subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=False)
         if done.returncode:
             pytest.fail(f"mariadb-install-db failed:\n{done.stdout}{done.stderr}")
 
     def _where(self) -> dict[str, Any]:
         return {"host": "127.0.0.1", "port": self.port}
+
+    def _knock(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port))
 
     def _arguments(self) -> list[str]:
         return [self._mariadbd, f"--defaults-file={self._settings}"]

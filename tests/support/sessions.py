@@ -8,6 +8,8 @@ import pymysql
 import pytest
 from pymysql.connections import Connection
 
+from tests.support.servers import Background, Server, wait_until
+
 COM_QUERY = 3
 
 COLUMNS = (
@@ -61,3 +63,15 @@ def is_gone(connection: Connection) -> bool:
     except pymysql.MySQLError as error:
         return error.args[0] in (2006, 2013) or connection._sock is None
     return False
+
+
+def start_statement(client: Connection, statement: str, server: Server, direct: Connection) -> Background[Any]:
+    """Run a statement that lasts in the background, and return when the server works on it."""
+    number = connection_id(client)
+    running = Background(query, client, statement)
+
+    def works() -> bool:
+        return statement in server.processes(direct).get(number, ("", ""))[1]
+
+    wait_until(works, what=f"{statement} on the server")
+    return running
