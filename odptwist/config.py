@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -211,26 +211,16 @@ def load_settings(
     name_key = "--cluster-name" if cluster_name is not None else "cluster_name"
     name = cluster_name if cluster_name is not None else file.cluster_name or DEFAULT_CLUSTER
     checked(name_key, check_name, name)
+    if file.cluster and not servers and (cluster_name is not None or file.cluster_name):
+        faults.append(f"{name_key}: cannot stand beside [[cluster]], which has a name of its own")
+    clusters = _clusters(file, checked)
+    faults += _check_clusters(clusters)
     if servers or file.server or not file.cluster:
         server_key = "--server" if servers else "server"
         addresses = tuple(checked(server_key, parse_address, text) for text in servers or file.server)
-        clusters: tuple[ClusterSettings, ...] = (ClusterSettings(name, addresses),)
         if file.cluster and not servers:
             faults.append("server: cannot stand beside [[cluster]]; put it into a [[cluster.server]]")
-    else:
-        clusters = tuple(
-            ClusterSettings(
-                checked(f"cluster[{number}].name", check_name, table.name),
-                tuple(
-                    checked(f"cluster[{number}].server[{place}].address", parse_address, server.address)
-                    for place, server in enumerate(table.server)
-                ),
-                tuple(table.tenants),
-                tuple(server.killer for server in table.server),
-            )
-            for number, table in enumerate(file.cluster)
-        )
-        faults += _check_clusters(clusters)
+        clusters = (ClusterSettings(name, addresses),)
     if not 0 < file.kill.timeout <= MAX_KILL_TIMEOUT:
         faults.append(f"kill.timeout: {file.kill.timeout} is not between 0 and {MAX_KILL_TIMEOUT} seconds")
     if file.kill.password and not file.kill.user:
@@ -238,6 +228,21 @@ def load_settings(
     if faults:
         raise ConfigError(*faults)
     return Settings(found_ports, clusters, Path(data_dir or file.data_dir or DEFAULT_DATA_DIR), file.kill)
+
+
+def _clusters(file: _File, checked: Callable[[str, Any, str], Any]) -> tuple[ClusterSettings, ...]:
+    return tuple(
+        ClusterSettings(
+            checked(f"cluster[{number}].name", check_name, table.name),
+            tuple(
+                checked(f"cluster[{number}].server[{place}].address", parse_address, server.address)
+                for place, server in enumerate(table.server)
+            ),
+            tuple(table.tenants),
+            tuple(server.killer for server in table.server),
+        )
+        for number, table in enumerate(file.cluster)
+    )
 
 
 def _check_clusters(clusters: Sequence[ClusterSettings]) -> list[str]:

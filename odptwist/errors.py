@@ -156,6 +156,18 @@ def interrupted(why: str = "") -> SqlError:
     return SqlError(1317, "70100", f"Query execution was interrupted{': ' if why else ''}{why}")
 
 
+# MariaDB's client library keeps 2000 to 2999 and 5000 to 5999 for itself and shows an ERR packet with such a code as
+# "malformed packet". So a lost or unreachable server is told with the codes that servers have for the like.
+BAD_PROXY_STATEMENT = 5010
+SERVER_LOST = 1158
+SERVER_UNREACHABLE = 1429
+
+
+def server_lost(why: str) -> SqlError:
+    """Return what a client is told whose server session has ended by itself."""
+    return SqlError(SERVER_LOST, "08S01", why)
+
+
 def bad_proxy_statement(detail: str = "") -> SqlError:
     """Return ODP's answer to a proxy statement that it cannot read; `detail` says what would be understood."""
-    return SqlError(5010, "21000", f"Unknown operator, bad internal cmd{': ' if detail else ''}{detail}")
+    return SqlError(BAD_PROXY_STATEMENT, "21000", f"Unknown operator, bad internal cmd{': ' if detail else ''}{detail}")

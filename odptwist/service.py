@@ -137,6 +137,8 @@ class ProxyService(Service):
             self._clusters.add_server(self._clusters.default_name, address)
         await self._ask_servers()
         self._probed()
+        if self._stopping:
+            return
         servers = self._clusters.all_servers()
         silent = self._clusters.promise() is None
         self._log.info(
@@ -219,7 +221,8 @@ def _done() -> Deferred[None]:
 def _text(address: Any) -> str:
     if hasattr(address, "port"):
         return str(Address(address.host, address.port))
-    return f"unix:{getattr(address, 'name', address)!s}"
+    name = getattr(address, "name", address)
+    return f"unix:{os.fsdecode(name) if isinstance(name, bytes) else name}"
 
 
 def plugins(interface: InterfaceClass) -> Iterable[Any]:

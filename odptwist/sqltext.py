@@ -103,3 +103,8 @@ def statements(text: str) -> Iterator[list[Token]]:
             found.append(token)
     if found:
         yield found
+
+
+def has_word(text: str) -> bool:
+    """Return whether a text holds anything but blanks and comments."""
+    return next(tokens(text), None) is not None

@@ -228,6 +228,11 @@ class Tracker:
         """Whether a response of the server is due."""
         return self._phase > _OURS
 
+    @property
+    def sending(self) -> bool:
+        """Whether the command in flight has not come as a whole."""
+        return self._tail > 0 or self._tail_more
+
     # -- the client's side ---------------------------------------------------------------------------------------
 
     def client(self, data: bytes) -> int:

@@ -17,13 +17,13 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from odptwist.answers import Answer, Table
-from odptwist.errors import CloseReason, LoginRefused, OdpError, SqlError, WireError, interrupted
+from odptwist.errors import CloseReason, LoginRefused, OdpError, SqlError, WireError, interrupted, server_lost
 from odptwist.identity import Identity
 from odptwist.machines.exchange import FORWARD, LOOK, Tracker
 from odptwist.machines.session_state import SessionState
 from odptwist.sessions.commands import look
 from odptwist.sessions.login import Login, Peer
-from odptwist.sessions.opening import Opened, open_server_session
+from odptwist.sessions.opening import Opened, open_server_session, open_side_session
 from odptwist.sessions.server import LoginPlan, ServerSession
 from odptwist.sessions.session import Session
 from odptwist.sessions.surroundings import Surroundings
@@ -388,7 +388,7 @@ class ClientSession(Session):
         """Open another server session, give it this session's state, and send it the command that waits."""
         plan = self.plan
         if self._lost is not None or not self.repeatable or plan is None:
-            self._fail_exchange(self._lost or SqlError(2013, "HY000", f"The server session ended; {_CANNOT_REPEAT}"))
+            self._fail_exchange(self._lost or server_lost(f"The server session ended; {_CANNOT_REPEAT}"))
             return
         plan = evolve(plan, response=evolve(plan.response, database=self.state.database))
         try:
@@ -439,7 +439,7 @@ class ClientSession(Session):
 
     def server_lost(self, session: ServerSession, detail: str) -> None:
         """Be told that a server session ended by itself."""
-        self.lose(session, SqlError(2013, "HY000", f"Lost connection to server {session.address}: {detail}"))
+        self.lose(session, server_lost(f"Lost connection to server {session.address}: {detail}"))
 
     def server_broke(self, session: ServerSession, fault: WireError) -> None:
         """Be told that a server broke the protocol amid a response."""
@@ -450,7 +450,7 @@ class ClientSession(Session):
             fault=fault,
         )
         session.drop(CloseReason.SERVER_BROKE_PROTOCOL, str(fault))
-        self.lose(session, SqlError(2013, "HY000", f"Server {session.address} broke the protocol: {fault}"))
+        self.lose(session, server_lost(f"Server {session.address} broke the protocol: {fault}"))
 
     def lose(self, session: ServerSession, error: SqlError) -> None:
         """Go on without a server session that has ended, and tell the client what it has to know.
@@ -541,12 +541,21 @@ class ClientSession(Session):
         """Return what the server grants this session's account; it is asked once.
 
         Raises:
-            ServerSessionLost: the server session ended over the question.
+            OdpError: no server could be asked.
         """
         if self._privileges is None:
-            if self.bound is None or self.bound.in_dialogue or self.statement_running:
-                return Privileges.NONE
-            result = await self.bound.query("SHOW GRANTS")
+            bound = self.bound
+            side: ServerSession | None = None
+            if bound is None or bound.in_dialogue or self.statement_running:
+                if self.plan is None or not self.repeatable:
+                    return Privileges.NONE
+                address = self.surroundings.servers_for(self.plan.identity)[0]
+                bound = side = await open_side_session(self.surroundings, self.plan, address)
+            try:
+                result = await bound.query("SHOW GRANTS")
+            finally:
+                if side is not None:
+                    side.quit()
             self._privileges = _privileges((row[0] or b"").decode("utf-8", "replace") for row in result.rows)
         return self._privileges
 
@@ -608,8 +617,8 @@ class ClientSession(Session):
         return running
 
     def _take_running(self) -> ServerSession | None:
-        """Let go of the server session that runs a statement, if one does."""
-        running = self.bound if self.statement_running else None
+        """Let go of the server session that runs a statement, if one does; not if it has only a part of one."""
+        running = self.bound if self.statement_running and not self.tracker.sending else None
         if running is not None:
             running.owner = self.bound = None
         return running

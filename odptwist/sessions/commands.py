@@ -13,7 +13,7 @@ from attrs import evolve
 from twisted.internet.defer import Deferred, succeed
 
 from odptwist.answers import Answer, Column, ColumnType, Table
-from odptwist.errors import SqlError
+from odptwist.errors import BAD_PROXY_STATEMENT, SqlError, server_lost
 from odptwist.identity import Identity
 from odptwist.machines.exchange import SHAPES, Tracker
 from odptwist.machines.server_login import ASK_AGAIN_ANSWER, ASK_AGAIN_PLUGIN, server_user
@@ -23,6 +23,7 @@ from odptwist.sessions.opening import check_tenant
 from odptwist.sessions.server import LoginPlan, ServerSession
 from odptwist.sessions.surroundings import Surroundings
 from odptwist.snapshots import Asker
+from odptwist.sqltext import has_word
 from odptwist.wire.constants import (
     COM_CHANGE_USER,
     COM_INIT_DB,
@@ -99,7 +100,8 @@ def _query(session: Any, command: bytes) -> None:
     statements = session.surroundings.statements
     try:
         found = statements.find(text)
-        if found is not None and not session.tracker.whole:
+        if not session.tracker.whole and (found is not None or not has_word(text)):
+            # What follows so many blanks or comments could be anything, a KILL too.
             raise SqlError(8007, "HY000", "internal cmd value is too long")
     except SqlError as refusal:
         session.answer_error(refusal)
@@ -127,10 +129,15 @@ def _process_kill(session: Commander, command: bytes) -> None:
 def _prepare(session: Commander, command: bytes) -> None:
     text = decode_text(command[1:])
     try:
-        if session.surroundings.statements.find(text) is not None:
-            raise SqlError(1295, "HY000", "This command is not supported in the prepared statement protocol yet")
+        refused = session.surroundings.statements.find(text) is not None
     except SqlError as refusal:
-        session.answer_error(refusal)
+        if refusal.code != BAD_PROXY_STATEMENT:
+            session.answer_error(refusal)
+            return
+        refused = True  # a proxy statement with parameters, for instance
+    if refused:
+        error = SqlError(1295, "HY000", "This command is not supported in the prepared statement protocol yet")
+        session.answer_error(error)
         return
     # When it will be executed is not known, so what it would leave behind counts as unknown from now on.
     pins = ("what a prepared statement may have set",) if effects_of(text) else ()
@@ -168,7 +175,7 @@ def _change_user(session: Commander, command: bytes) -> None:
     plan, server = session.plan, session.bound
     try:
         if plan is None or server is None or server.greeting is None:
-            raise SqlError(2013, "HY000", "COM_CHANGE_USER needs a live server session: connect again")
+            raise server_lost("COM_CHANGE_USER needs a live server session: connect again")
         if not session.tracker.whole:
             raise SqlError(1153, "08S01", "Got a packet bigger than 'max_allowed_packet' bytes")
         change = parse_change_user(command, plan.agreed)

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, TimeoutError
 from twisted.logger import Logger
 
 from odptwist.errors import CloseReason, OdpError, SqlError, interrupted
+from odptwist.identity import Identity
 from odptwist.machines.exchange import Tracker
 from odptwist.sessions.opening import account_plan, open_side_session
 from odptwist.sessions.server import LoginPlan, ServerSession
@@ -62,7 +63,7 @@ async def kill_session(victim: Victim, asker: Victim | None, why: str) -> KillRe
     detail = ""
     if running is not None:
         detail = await _stop(running, KillScope.CONNECTION, victim, asker)
-        await _end(running, why, wait=not detail)
+        detail = await _end(running, why, detail)
     await gone
     return _report(victim, detail)
 
@@ -76,7 +77,7 @@ async def stop_abandoned(victim: Victim, session: ServerSession) -> None:
     detail = await _stop(session, KillScope.CONNECTION, victim, None)
     if detail:
         _log.warn("server session {ss_id}: {why}, and {detail}", ss_id=session.ss_id, why=why, detail=detail)
-    await _end(session, why, wait=not detail)
+    await _end(session, why, detail)
 
 
 async def kill_server_session(victim: Victim, session: ServerSession, asker: Victim | None, why: str) -> KillReport:
@@ -87,7 +88,7 @@ async def kill_server_session(victim: Victim, session: ServerSession, asker: Vic
         session.owner = None
         victim.lose(session, interrupted(why))
         detail = await _stop(session, KillScope.CONNECTION, victim, asker)
-        await _end(session, why, wait=not detail)
+        detail = await _end(session, why, detail)
     else:
         gone = session.when_gone()
         session.drop(CloseReason.KILLED, why)
@@ -159,23 +160,33 @@ async def _stop(session: ServerSession, scope: KillScope, victim: Victim, asker:
 
 
 async def _tell(session: ServerSession, statement: str, victim: Victim, asker: Victim | None) -> str:
-    """Send a kill by the first connection that may (design/kill.md, rule 3), and say why none did."""
+    """Send a kill by the first connection that may, and say why none did.
+
+    That is the asker's own, then one logged in as the asker, as the victim's account, and as the account of the
+    settings (design/kill.md, rule 3).
+    """
     patience = 2 * session.surroundings.limits.kill_timeout  # `_stop` ends it all sooner, and tries nothing more then
     detail = "no connection could be had to tell the server to stop the statement"
+    refused: set[Identity] = set()
     helper = asker.bound if asker is not None and not asker.statement_running else None
     if helper is not None and helper is not session and not helper.in_dialogue and helper.address == session.address:
         try:
             detail = _confirmed(await helper.query(statement, patience))
+            if asker is not None and asker.plan is not None:
+                refused.add(asker.plan.identity)
         except OdpError as fault:
             detail = f"the server did not confirm that the statement stopped: {fault}"
-    plans = [victim.plan] if victim.plan is not None and victim.repeatable else []
+    plans = [each.plan for each in (asker, victim) if each is not None and each.plan is not None and each.repeatable]
     if session.surroundings.kill_account is not None and victim.plan is not None:
         plans.append(account_plan(session.surroundings.kill_account, victim.plan.identity))
     for plan in plans:
         if not detail:
             break
+        if plan.identity in refused:
+            continue
+        refused.add(plan.identity)
         try:
-            side = await open_side_session(session.surroundings, plan, session)
+            side = await open_side_session(session.surroundings, plan, session.address)
             try:
                 detail = _confirmed(await side.query(statement, patience))
             finally:
@@ -191,16 +202,23 @@ def _confirmed(result: ResultReader) -> str:
     return f"the server refused to stop the statement: {result.error.message}"
 
 
-async def _end(session: ServerSession, why: str, wait: bool) -> None:
-    """End a server session of which the server was told; give the server time to end it itself."""
+async def _end(session: ServerSession, why: str, detail: str) -> str:
+    """End a server session whose server was told to stop; give the server time to end it itself.
+
+    Returns:
+        `detail` if that is not empty, for then nothing was promised; else why the end is not confirmed, or empty.
+    """
     gone = session.when_gone()
-    if wait:
+    limit = session.surroundings.limits.kill_timeout
+    session.killed = True
+    if not detail:
         try:
-            await session.when_gone().addTimeout(session.surroundings.limits.kill_timeout, session.surroundings.reactor)
+            await session.when_gone().addTimeout(limit, session.surroundings.reactor)
         except TimeoutError:
-            _log.warn("server session {ss_id}: killed, but the server keeps it open", ss_id=session.ss_id)
+            detail = f"the server accepted the kill, but has not ended the session within {limit:g} s"
     session.drop(CloseReason.KILLED, why)
     await gone
+    return detail
 
 
 def _report(victim: Victim, detail: str) -> KillReport:

@@ -75,13 +75,13 @@ async def open_server_session(
     raise ServerUnreachable(f"Can't connect to a server of cluster '{plan.identity.cluster}': {', '.join(failures)}")
 
 
-async def open_side_session(surroundings: Surroundings, plan: LoginPlan, session: ServerSession) -> ServerSession:
-    """Log in once more where `session` is logged in, for the proxy's own use; the caller has to `quit` the result.
+async def open_side_session(surroundings: Surroundings, plan: LoginPlan, address: Address) -> ServerSession:
+    """Log in at a server for the proxy's own use; the caller has to `quit` the result.
 
     Raises:
         LoginRefused, ServerUnreachable, ServerSessionLost, WireError: it cannot be had.
     """
-    side = ServerSession(0, session.address, surroundings)
+    side = ServerSession(0, address, surroundings)
     try:
         await side.connect()
         await side.log_in(plan, None, lambda greeting: None)

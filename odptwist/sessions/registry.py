@@ -12,7 +12,7 @@ from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from odptwist.errors import CloseReason, ServerSessionLost, SqlError, not_owner, unknown_thread
+from odptwist.errors import CloseReason, OdpError, SqlError, not_owner, unknown_thread
 from odptwist.interfaces import IAccessPolicy, ISessionDirectory
 from odptwist.sessions.client import ClientSession
 from odptwist.sessions.kill import kill_query, kill_server_session, kill_session, stop_abandoned
@@ -174,7 +174,7 @@ class Registry(ServerFactory):
                 if own is not None:
                     try:
                         privileges = await own.privileges()
-                    except ServerSessionLost:
+                    except OdpError:
                         self._log.warn("client session {cs_id}: privileges unknown", cs_id=asker.cs_id)
                 asker = evolve(asker, privileges=privileges)
                 decision = self._policy.decide(asker, verb, session.cs_id, session.identity)
@@ -215,10 +215,10 @@ class Registry(ServerFactory):
         helper = self._sessions.get(by.cs_id)
         why = f"killed by client session {by.cs_id} ({by.identity})" + (f": {reason}" if reason else "")
         self._log.info(
-            "client session {cs_id}: {verb} {ss_id}{why}",
+            "client session {cs_id}: {verb} of {target}, {why}",
             cs_id=victim.cs_id,
             verb=verb.value,
-            ss_id="" if target.ss_id is None else f"{target.ss_id} ",
+            target="itself" if target.ss_id is None else f"server session {target.ss_id}",
             why=why,
         )
         if target.ss_id is not None:

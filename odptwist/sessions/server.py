@@ -83,6 +83,7 @@ class ServerSession(Session):
         address: the server's.
         server_sessid: the server's number of it, 0 before its greeting.
         owner: the client session whose exchanges it carries; None before the login and after a drop.
+        killed: whether the server was told to end it.
         holds: kills in flight that name this session; its owner sends nothing new meanwhile.
     """
 
@@ -95,6 +96,7 @@ class ServerSession(Session):
         self.server_sessid = 0
         self.owner: Owner | None = None
         self.holds = 0
+        self.killed = False
         self.pickups = 0
         self.versions = Versions()
         self.greeting: Greeting | None = None
@@ -270,7 +272,7 @@ class ServerSession(Session):
         """Have ended, dropped by us or not."""
         owner = self.owner
         detail = self._farewell or reason.getErrorMessage()
-        lost = self._close(CloseReason.SERVER_LOST, detail)
+        lost = self._close(CloseReason.KILLED if self.killed else CloseReason.SERVER_LOST, detail)
         if self.ss_id:
             self._log.info(
                 "server session {ss_id} at {server} closed: {reason} {detail}",

@@ -13,6 +13,8 @@ from typing import Final
 from attrs import frozen
 
 from odptwist.errors import (
+    SERVER_LOST,
+    SERVER_UNREACHABLE,
     LoginRefused,
     MalformedPacket,
     PacketTooLarge,
@@ -24,8 +26,6 @@ from odptwist.errors import (
 )
 from odptwist.wire.constants import (
     CLIENT_SESSION_TRACK,
-    CR_CONN_HOST_ERROR,
-    CR_SERVER_LOST,
     ER_MALFORMED_PACKET,
     ER_NET_PACKET_TOO_LARGE,
     ER_NET_PACKETS_OUT_OF_ORDER,
@@ -249,9 +249,9 @@ def err_for(error: BaseException) -> Err:
         case WireError():
             return Err(ER_MALFORMED_PACKET, "HY000", "Malformed communication packet")
         case ServerUnreachable():
-            return Err(CR_CONN_HOST_ERROR, "HY000", str(error))
+            return Err(SERVER_UNREACHABLE, "HY000", str(error))
         case ServerSessionLost():
-            return Err(CR_SERVER_LOST, "HY000", str(error))
+            return Err(SERVER_LOST, "08S01", str(error))
         case LoginRefused():
             try:
                 return parse_err(error.payload)

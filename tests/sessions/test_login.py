@@ -121,7 +121,7 @@ class LoginTests(SynchronousTestCase):
         self.house.refuse_connection()
         self.house.refuse_connection()
         code, text = other.error()
-        self.assertEqual(code, 2003)
+        self.assertEqual(code, 1429)
         self.assertIn("10.1.0.1:3306", text)
         self.assertIn("10.1.0.1:3307", text)
 
@@ -132,7 +132,7 @@ class LoginTests(SynchronousTestCase):
         client.send(response())
         server = self.house.accept()
         self.house.reactor.advance(5.1)
-        self.assertEqual(client.error()[0], 2003)
+        self.assertEqual(client.error()[0], 1429)
         self.assertEqual(server.wire.ended, "aborted")
 
     def test_login_timeout(self) -> None:
@@ -188,5 +188,5 @@ class LoginTests(SynchronousTestCase):
         client.packets()
         server.wire.lose()
         self.house.turn()
-        self.assertEqual(parse_err(client.payloads()[0]).code, 2003)
+        self.assertEqual(parse_err(client.payloads()[0]).code, 1429)
         self.assertEqual(self.house.attempts, 0)
