@@ -13,6 +13,7 @@ from odptwist.errors import CloseReason
 from odptwist.identity import Identity
 from odptwist.snapshots import (
     Address,
+    AfterTransaction,
     Asker,
     ClientSessionSnapshot,
     Decision,
@@ -97,7 +98,9 @@ class ISessionDirectory(Interface):
         Fails with `SqlError` 1094 if it is absent, invisible, or names two sessions.
         """
 
-    def kill(target: KillTarget, scope: KillScope, by: Asker, reason: str = "") -> Deferred[KillReport]:
+    def kill(
+        target: KillTarget, scope: KillScope, by: Asker, reason: str = "", after: AfterTransaction | None = None
+    ) -> Deferred[KillReport]:
         """End a session, a statement or a server session: the one door for every kill.
 
         Args:
@@ -105,9 +108,11 @@ class ISessionDirectory(Interface):
             scope: the whole session, or only its running statement (not with an ss_id).
             by: who asks.
             reason: a text for the victim and the log, or empty.
+            after: wait for the session's transaction or running statement first (whole sessions only).
 
         Returns:
-            Fires when it is done: transports gone, statement stopped (or given up after the kill timeout).
+            Fires when it is done: transports gone, statement stopped (or given up after the kill timeout); or at once,
+            with the outcome MARKED, if the session is to end with its transaction.
             Fails with `SqlError`: 1094 absent, invisible or ambiguous; 1095 visible but not allowed.
         """
 

@@ -179,12 +179,27 @@ class KillOutcome(Enum):
     """KILL QUERY of a session without a running statement: nothing was done."""
     ITSELF = "itself"
     """The asker is the target: it ends as soon as its answer is out."""
+    MARKED = "marked"
+    """The target is in a transaction, and ends with it, or when its time is up."""
+
+
+@frozen
+class AfterTransaction:
+    """A kill that waits for the target's transaction to end, for at most so many `seconds` (None: for ever)."""
+
+    seconds: float | None = None
 
 
 @frozen
 class KillReport:
-    """How a kill went; `detail` is a sentence for a warning, empty when all is well."""
+    """How a kill went.
+
+    `detail` is a sentence for a warning, empty when all is well. `stopped` says whether a running statement was stopped
+    on its server, None if none ran. `seconds` is how long it took.
+    """
 
     cs_id: int
     outcome: KillOutcome
     detail: str = ""
+    stopped: bool | None = None
+    seconds: float = 0.0

@@ -67,6 +67,9 @@ class Keeper(Shape):
     def abandoned(self, session: ClientSession, running: ServerSession) -> None:
         """Be given a server session that runs a statement of a client session that has just ended."""
 
+    def kill_marked(self, session: ClientSession, why: str) -> None:
+        """Be told that the time of a marked session is up."""
+
 
 @implementer(IPushProducer)
 class ClientSession(Session):
@@ -111,6 +114,8 @@ class ClientSession(Session):
         self._dialogue: Deferred[None] | None = None
         self._timer: Any = None
         self._held = False
+        self._mark = ""
+        self._mark_timer: Any = None
         self._awaited: tuple[Deferred[None], ...] = ()
         self._on_end: Callable[[int], None] | None = None
         self._lost: SqlError | None = None
@@ -270,7 +275,9 @@ class ClientSession(Session):
                 self._held = True
                 self._exchange_over()
         self._finished(tracker.error)
-        if tracker.kept:
+        if self._mark and not self.unfinished:
+            self.end(CloseReason.KILLED, self._mark)
+        elif tracker.kept:
             self._continue()
 
     def when_answered(self) -> Deferred[None]:
@@ -476,7 +483,9 @@ class ClientSession(Session):
             error = SqlError(error.code, error.sqlstate, f"{error.message}; lost: {', '.join(losses)}")
         if not self.repeatable:
             error = SqlError(error.code, error.sqlstate, f"{error.message}; {_CANNOT_REPEAT}")
-        if not tracker.awaiting:
+        if self._mark and not tracker.awaiting:
+            self.drop(CloseReason.KILLED, self._mark)
+        elif not tracker.awaiting:
             tracker.statements = None
             if losses or not self.repeatable:
                 self._lost = error
@@ -616,6 +625,24 @@ class ClientSession(Session):
             self.end(CloseReason.KILLED, why)
         return running
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether a statement runs or a transaction is open."""
+        return self.statement_running or bool(self._status & SERVER_STATUS_IN_TRANS)
+
+    def mark(self, why: str, seconds: float | None) -> None:
+        """End as soon as nothing is unfinished, or when the time is up; a second mark replaces the first."""
+        self._mark = why
+        if self._mark_timer is not None:
+            self._mark_timer.cancel()
+            self._mark_timer = None
+        if seconds is not None:
+            self._mark_timer = self.surroundings.reactor.callLater(seconds, self._time_is_up)
+
+    def _time_is_up(self) -> None:
+        self._mark_timer = None
+        self._keeper.kill_marked(self, self._mark)
+
     def _take_running(self) -> ServerSession | None:
         """Let go of the server session that runs a statement, if one does; not if it has only a part of one."""
         running = self.bound if self.statement_running and not self.tracker.sending else None
@@ -625,9 +652,10 @@ class ClientSession(Session):
 
     def closing(self) -> None:
         """End all that belongs to this session but its own transport."""
-        timer, self._timer = self._timer, None
-        if timer is not None and timer.active():
-            timer.cancel()
+        for timer in (self._timer, self._mark_timer):
+            if timer is not None and timer.active():
+                timer.cancel()
+        self._timer = self._mark_timer = None
         if self._paused:
             self.surroundings.paused.forget(self)
         running = self._take_running() if self.surroundings.stop_abandoned else None

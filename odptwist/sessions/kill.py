@@ -61,11 +61,13 @@ async def kill_session(victim: Victim, asker: Victim | None, why: str) -> KillRe
     gone = victim.when_gone()
     running = victim.kill(why)
     detail = ""
+    stopped = None
     if running is not None:
         detail = await _stop(running, KillScope.CONNECTION, victim, asker)
         detail = await _end(running, why, detail)
+        stopped = not detail
     await gone
-    return _report(victim, detail)
+    return _report(victim, detail, stopped)
 
 
 async def stop_abandoned(victim: Victim, session: ServerSession) -> None:
@@ -83,18 +85,20 @@ async def stop_abandoned(victim: Victim, session: ServerSession) -> None:
 async def kill_server_session(victim: Victim, session: ServerSession, asker: Victim | None, why: str) -> KillReport:
     """End a server session; its client session lives on, unless it is amid a response of it."""
     detail = ""
+    stopped = None
     if session is victim.bound and victim.statement_running:
         # The client learns of it at once; the session is ours from here on.
         session.owner = None
         victim.lose(session, interrupted(why))
         detail = await _stop(session, KillScope.CONNECTION, victim, asker)
         detail = await _end(session, why, detail)
+        stopped = not detail
     else:
         gone = session.when_gone()
         session.drop(CloseReason.KILLED, why)
         victim.lose(session, interrupted(why))
         await gone
-    return _report(victim, detail)
+    return _report(victim, detail, stopped)
 
 
 async def kill_query(victim: Victim, asker: Victim | None) -> KillReport:
@@ -126,7 +130,7 @@ async def kill_query(victim: Victim, asker: Victim | None) -> KillReport:
     finally:
         session.holds -= 1
         victim.released()
-    return _report(victim, detail)
+    return _report(victim, detail, stopped=not detail)
 
 
 async def _over(over: Deferred[None], session: ServerSession) -> str:
@@ -221,5 +225,5 @@ async def _end(session: ServerSession, why: str, detail: str) -> str:
     return detail
 
 
-def _report(victim: Victim, detail: str) -> KillReport:
-    return KillReport(victim.cs_id, KillOutcome.UNCONFIRMED if detail else KillOutcome.ENDED, detail)
+def _report(victim: Victim, detail: str, stopped: bool | None) -> KillReport:
+    return KillReport(victim.cs_id, KillOutcome.UNCONFIRMED if detail else KillOutcome.ENDED, detail, stopped)

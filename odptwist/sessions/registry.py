@@ -19,6 +19,7 @@ from odptwist.sessions.kill import kill_query, kill_server_session, kill_session
 from odptwist.sessions.server import ServerSession
 from odptwist.sessions.surroundings import Surroundings
 from odptwist.snapshots import (
+    AfterTransaction,
     Asker,
     ClientSessionSnapshot,
     Decision,
@@ -102,7 +103,10 @@ class Registry(ServerFactory):
 
     def abandoned(self, session: ClientSession, running: ServerSession) -> None:
         """Be given a server session that runs a statement of a client session that has just ended."""
-        stopping = self._deferred(stop_abandoned(session, running))
+        self._stop_later(stop_abandoned(session, running))
+
+    def _stop_later(self, stop: Coroutine[Any, Any, Any]) -> None:
+        stopping = self._deferred(stop)
         self._stops.add(stopping)
         stopping.addErrback(lambda failure: self._log.failure("a statement could not be stopped", failure))
         stopping.addBoth(lambda _: self._stops.discard(stopping))
@@ -185,17 +189,33 @@ class Registry(ServerFactory):
 
     # -- kills ---------------------------------------------------------------------------------------------------
 
-    def kill(self, target: KillTarget, scope: KillScope, by: Asker, reason: str = "") -> Deferred[KillReport]:
+    def kill(
+        self,
+        target: KillTarget,
+        scope: KillScope,
+        by: Asker,
+        reason: str = "",
+        after: AfterTransaction | None = None,
+    ) -> Deferred[KillReport]:
         """End a session, a statement or a server session; see `ISessionDirectory`.
 
         Cancelling the Deferred (its asker has gone) does not stop the kill half-way.
         """
-        killing = self._deferred(self._kill(target, scope, by, reason))
+        killing = self._deferred(self._kill(target, scope, by, reason, after))
         report: Deferred[KillReport] = Deferred()
         killing.addBoth(lambda result: None if report.called else report.callback(result))
         return report
 
-    async def _kill(self, target: KillTarget, scope: KillScope, by: Asker, reason: str) -> KillReport:
+    async def _kill(
+        self, target: KillTarget, scope: KillScope, by: Asker, reason: str, after: AfterTransaction | None
+    ) -> KillReport:
+        began = self.surroundings.reactor.seconds()
+        report = await self._judge_and_kill(target, scope, by, reason, after)
+        return evolve(report, seconds=self.surroundings.reactor.seconds() - began)
+
+    async def _judge_and_kill(
+        self, target: KillTarget, scope: KillScope, by: Asker, reason: str, after: AfterTransaction | None
+    ) -> KillReport:
         if target.id is None:
             own = self._sessions.get(by.cs_id)
             if own is None:
@@ -228,10 +248,17 @@ class Registry(ServerFactory):
             return await kill_server_session(victim, session, helper, why)
         if scope is KillScope.QUERY:
             return await kill_query(victim, helper)
+        if after is not None and victim.unfinished:
+            victim.mark(why, after.seconds)
+            return KillReport(victim.cs_id, KillOutcome.MARKED)
         if victim.cs_id == by.cs_id:
             victim.doom = CloseReason.KILLED_ITSELF
             return KillReport(victim.cs_id, KillOutcome.ITSELF)
         return await kill_session(victim, helper, why)
+
+    def kill_marked(self, session: ClientSession, why: str) -> None:
+        """Be told that the time of a marked session is up."""
+        self._stop_later(kill_session(session, None, why))
 
     def _deferred(self, asking: Coroutine[Any, Any, T]) -> Deferred[T]:
         return Deferred.fromCoroutine(asking)

@@ -9,7 +9,7 @@ from odptwist.cluster.killers import AzureKiller, RdsKiller
 from odptwist.errors import CloseReason
 from odptwist.interfaces import IBackendKiller
 from odptwist.sessions.surroundings import Account
-from odptwist.snapshots import KillScope
+from odptwist.snapshots import AfterTransaction, KillOutcome, KillReport, KillScope, KillTarget
 from odptwist.wire.framing import frame
 from odptwist.wire.handshake import parse_handshake_response
 from odptwist.wire.responses import parse_ok
@@ -313,6 +313,70 @@ class KillTests(SynchronousTestCase):
                 self.assertIsNone(victim.wire.ended)
             else:
                 self.assertEqual(victim.wire.ended, "aborted")
+
+
+class MarkTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        """Log an asker and a victim in, and let the victim begin a transaction."""
+        KillTests.setUp(self)
+        self.victim.query(b"BEGIN")
+        self.server.ok(IN_TRANSACTION)
+        self.victim.payloads()
+        self.server.payloads()
+
+    def mark(self, seconds: float | None) -> KillReport:
+        """Kill the victim after its transaction."""
+        asker = self.asker.wire.protocol.asker()
+        killed = self.house.registry.kill(
+            KillTarget(2), KillScope.CONNECTION, asker, "maintenance", AfterTransaction(seconds)
+        )
+        return self.successResultOf(killed)
+
+    def test_end_of_the_transaction(self) -> None:
+        """A marked session ends when its transaction has, and its client has the answer to COMMIT."""
+        self.assertEqual(self.mark(None).outcome, KillOutcome.MARKED)
+        self.victim.query(b"SELECT 1")
+        self.server.send(result([[b"1"]], IN_TRANSACTION.status))
+        self.assertIsNone(self.session.reason)
+        self.victim.payloads()
+        self.victim.query(b"COMMIT")
+        self.server.ok()
+        self.assertEqual(self.victim.payloads()[0][0], 0)
+        self.house.turn()
+        self.assertEqual((self.victim.wire.ended, self.session.reason), ("closed", CloseReason.KILLED))
+        self.assertIn("maintenance", self.session.detail)
+
+    def test_time_that_is_up(self) -> None:
+        """A marked session whose time is up ends, and its statement is stopped on its server."""
+        self.assertEqual(self.mark(30).outcome, KillOutcome.MARKED)
+        self.victim.query(b"SELECT SLEEP(60)")
+        self.house.reactor.advance(31)
+        self.assertEqual(self.victim.error()[0], 1317)
+        side = self.house.accept()
+        side.greet()
+        side.accept()
+        self.assertEqual(side.payloads()[-1], b"\x03KILL 102")
+        side.ok()
+        self.server.wire.lose()
+        self.house.turn()
+        self.assertEqual(self.session.reason, CloseReason.KILLED)
+        self.assertEqual(self.house.reactor.getDelayedCalls(), [])
+
+    def test_nothing_unfinished(self) -> None:
+        """A session that does nothing ends at once."""
+        self.victim.query(b"ROLLBACK")
+        self.server.ok()
+        asker = self.asker.wire.protocol.asker()
+        killed = self.house.registry.kill(KillTarget(2), KillScope.CONNECTION, asker, "", AfterTransaction())
+        self.house.turn()
+        self.assertEqual(self.successResultOf(killed).outcome, KillOutcome.ENDED)
+
+    def test_server_session_that_ends_first(self) -> None:
+        """A marked session whose transaction is lost ends, too."""
+        self.mark(None)
+        self.server.wire.lose()
+        self.house.turn()
+        self.assertEqual((self.victim.wire.ended, self.session.reason), ("aborted", CloseReason.KILLED))
 
 
 class KillQueryTests(SynchronousTestCase):

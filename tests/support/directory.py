@@ -12,6 +12,7 @@ from odptwist.errors import SqlError, unknown_thread
 from odptwist.identity import Identity
 from odptwist.interfaces import ISessionDirectory
 from odptwist.snapshots import (
+    AfterTransaction,
     Address,
     Asker,
     ClientSessionSnapshot,
@@ -85,6 +86,7 @@ class Kill:
     scope: KillScope
     by: Asker
     reason: str
+    after: AfterTransaction | None = None
 
 
 @implementer(ISessionDirectory)
@@ -114,9 +116,16 @@ class FakeDirectory:
         ]
         return succeed(found[0]) if len(found) == 1 else fail(unknown_thread(number))
 
-    def kill(self, target: KillTarget, scope: KillScope, by: Asker, reason: str = "") -> Deferred[KillReport]:
+    def kill(
+        self,
+        target: KillTarget,
+        scope: KillScope,
+        by: Asker,
+        reason: str = "",
+        after: AfterTransaction | None = None,
+    ) -> Deferred[KillReport]:
         """Write the kill down and fire with what was set."""
-        self.kills.append(Kill(target, scope, by, reason))
+        self.kills.append(Kill(target, scope, by, reason, after))
         if self.error is not None:
             return fail(self.error)
         return succeed(KillReport(by.cs_id if target.id is None else target.id, self.outcome, self.detail))
