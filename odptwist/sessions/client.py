@@ -4,33 +4,27 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Iterable
 from typing import Any
 from typing import Protocol as Shape
 
 from attrs import evolve
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
-from odptwist.answers import Answer, Table
 from odptwist.errors import CloseReason, LoginRefused, OdpError, SqlError, WireError, interrupted, server_lost
 from odptwist.identity import Identity
-from odptwist.machines.exchange import FORWARD, LOOK, Tracker
-from odptwist.machines.session_state import SessionState
+from odptwist.machines.exchange import Tracker
 from odptwist.sessions.commands import look
+from odptwist.sessions.conversation import Conversation
 from odptwist.sessions.login import Login, Peer
 from odptwist.sessions.opening import Opened, open_server_session, open_side_session
 from odptwist.sessions.server import LoginPlan, ServerSession
-from odptwist.sessions.session import Session
 from odptwist.sessions.surroundings import Surroundings
 from odptwist.sessions.transport import watch_peer
 from odptwist.snapshots import Asker, ClientSessionSnapshot, Privileges
 from odptwist.wire.constants import (
-    CLIENT_SESSION_TRACK,
     COM_QUERY,
     COM_STMT_PREPARE,
     SERVER_STATUS_AUTOCOMMIT,
@@ -38,10 +32,8 @@ from odptwist.wire.constants import (
     SERVER_STATUS_IN_TRANS_READONLY,
     SERVER_STATUS_NO_BACKSLASH_ESCAPES,
 )
-from odptwist.wire.framing import frame
 from odptwist.wire.primitives import decode_text
-from odptwist.wire.responses import Ok, SchemaChanged, err_for, parse_ok
-from odptwist.wire.resultset import encode_table
+from odptwist.wire.responses import err_for, parse_ok
 
 # What a client may send ahead of the response in flight before its reading is paused.
 _AHEAD_LIMIT = 64 * 1024
@@ -71,65 +63,33 @@ class Keeper(Shape):
         """Be told that the time of a marked session is up."""
 
 
-@implementer(IPushProducer)
-class ClientSession(Session):
+class ClientSession(Conversation):
     """Serves one client.
 
     Attributes:
-        cs_id: the number in the greeting.
         proxy_sessid: ODP's number, 0 before the first server greeting.
         identity: who the client is, None before it has told.
         peer: where it comes from.
-        plan: how it logged in, None before that.
-        tracker: follows its exchanges; None until the login is over.
-        bound: the server session that served last or serves now; None when the next statement must open one.
-        state: what the client has set up.
         repeatable: whether the proxy can log in for this client again without asking it.
-        transactions: how many have ended.
-        warning: what the last answer of the proxy's own warned of, for SHOW WARNINGS as the next statement, or empty.
-        doom: why it ends as soon as the answer in hand is out, or None.
     """
 
     _log = Logger()
-    tracker: Any
 
     def __init__(self, cs_id: int, surroundings: Surroundings, keeper: Keeper) -> None:
-        super().__init__(surroundings)
-        self.cs_id = cs_id
+        super().__init__(cs_id, surroundings)
         self.proxy_sessid = 0
         self.identity: Identity | None = None
         self.peer = Peer()
-        self.plan: LoginPlan | None = None
-        self.tracker = None
-        self.bound: ServerSession | None = None
-        self.state = SessionState()
         self.repeatable = False
-        self.transactions = 0
-        self.doom: CloseReason | None = None
-        self.warning = ""
-        self._warned_at = 0
         self._keeper = keeper
         self._login: Login | None = Login(self, surroundings)
         self._reopening: ServerSession | None = None
-        self._dialogue: Deferred[None] | None = None
         self._timer: Any = None
-        self._held = False
-        self._mark = ""
         self._mark_timer: Any = None
-        self._awaited: tuple[Deferred[None], ...] = ()
-        self._on_end: Callable[[int], None] | None = None
         self._lost: SqlError | None = None
         self._privileges: Privileges | None = None
-        self._status = 0
-        self._server_full = False
-        self._paused = False
-        self._observed = bool(surroundings.observers)
-        self._statement = b""
-        self._since = surroundings.reactor.seconds()
-        self._transaction_since = 0.0
-        self._noted = 0
 
-    # -- the login -----------------------------------------------------------------------------------------------
+    # -- the login ----------------------------------------------------------------------------------------------------
 
     def connectionMade(self) -> None:
         """Be connected: greet."""
@@ -143,6 +103,11 @@ class ClientSession(Session):
         )
         if self._login is not None:
             self.run(self._login.greet())
+
+    def login_received(self, data: bytes) -> None:
+        """Take bytes of the client before the login is over."""
+        if self._login is not None:
+            self._login.received(data)
 
     def logged_in(self, plan: LoginPlan, opened: Opened, response: bytes, rest: bytes) -> None:
         """Go over to commands.
@@ -161,16 +126,20 @@ class ClientSession(Session):
         if plan.response.database:
             self.state.use(plan.response.database)
         self.tracker = Tracker(plan.agreed, self.surroundings.plain)
-        self.tracker.status = self._status = parse_ok(opened.ok, plan.agreed).status
-        self._learn_changes((opened.ok,))
+        self.tracker.status = self.status = parse_ok(opened.ok, plan.agreed).status
+        self.learn_changes((opened.ok,))
         self._bind(opened.session)
         self.transport.write(response)
         self._log.info("client session {cs_id} opened: {identity}", cs_id=self.cs_id, identity=self.identity)
-        if self._observed:
+        if self.observed:
             opening = self.snapshot()
             self.surroundings.tell(lambda observer: observer.session_opened(opening))
         if rest:
             self.dataReceived(rest)
+
+    def look(self, command: bytes) -> None:
+        """Decide about a command that may concern the proxy."""
+        look(self, command)
 
     def became(self, plan: LoginPlan, repeatable: bool) -> None:
         """Be another user from now on, in a fresh session."""
@@ -185,213 +154,9 @@ class ClientSession(Session):
         self.state.reset(database)
         self.tracker.statements = None
 
-    # -- commands ------------------------------------------------------------------------------------------------
+    # -- server sessions that end -------------------------------------------------------------------------------------
 
-    def dataReceived(self, data: bytes) -> None:
-        """Take a chunk of the client."""
-        tracker = self.tracker
-        try:
-            if tracker is None:
-                if self._login is not None:
-                    self._login.received(data)
-                return
-            if self.reason is not None:
-                return
-            verdict = tracker.client(data)
-            if verdict == FORWARD and not tracker.kept:
-                self.forward(data)
-            else:
-                self._go_on(data, verdict)
-        except WireError as fault:
-            self._log.warn("client session {cs_id} broke the protocol: {fault}", cs_id=self.cs_id, fault=fault)
-            self._send_error(fault)
-            self.end(CloseReason.CLIENT_BROKE_PROTOCOL, str(fault))
-        except Exception:  # noqa: BLE001 - a bug of ours must not take other sessions along
-            self._log.failure("client session {cs_id}: a chunk could not be handled", cs_id=self.cs_id)
-            self.drop(CloseReason.PROXY_FAULT, "a chunk could not be handled")
-
-    def _go_on(self, data: bytes, verdict: int) -> None:
-        """Work through what the client has sent, until something is in flight or nothing whole is left."""
-        tracker = self.tracker
-        while True:
-            if verdict == LOOK:
-                self._note(tracker.command)
-                look(self, tracker.command)
-            elif verdict == FORWARD:
-                self.forward(data[: len(data) - len(tracker.kept)])
-            else:
-                break
-            if tracker.busy or not tracker.kept or self.reason is not None:
-                break
-            data, tracker.kept = tracker.kept, b""
-            verdict = tracker.client(data)
-        self._mind_reading()
-
-    def _continue(self) -> None:
-        """Go on with what the client sent ahead."""
-        if self.reason is None and not self.tracker.busy and self.tracker.kept:
-            data, self.tracker.kept = self.tracker.kept, b""
-            self.dataReceived(data)
-            self._mind_reading()
-
-    def forward(self, data: bytes, on_end: Callable[[int], None] | None = None) -> None:
-        """Send a command, or a part of one, to the server.
-
-        Args:
-            data: the bytes.
-            on_end: is called with the error code of the response, 0 for none, when it has ended.
-        """
-        if on_end is not None:
-            self._on_end = on_end
-        if self.tracker.number != self._noted:
-            self._noted = self.tracker.number
-            self._note(data[4 : 4 + _SHOWN])
-        server = self.bound
-        if server is not None:
-            server.transport.write(data)
-        elif self.tracker.awaiting:
-            self.run(self._reopen(data))
-        # Else it is a command without an answer, about something that went with the lost server session.
-
-    def responded(self) -> None:
-        """Be told that the response in flight has ended and was passed on."""
-        tracker = self.tracker
-        if tracker.status != self._status:
-            self._status_changed(tracker.status)
-        if self._on_end is not None:
-            on_end, self._on_end = self._on_end, None
-            on_end(tracker.error)
-        if tracker.insert_id or tracker.changes:
-            if tracker.insert_id:
-                self.state.inserted(tracker.insert_id)
-            self._learn_changes(tracker.changes)
-        server = self.bound
-        if server is not None:
-            server.pickups += 1
-            server.versions = self.state.versions
-            if server.holds:
-                # A kill of the statement that has just ended is still in flight: nothing new until it is answered.
-                tracker.hold()
-                self._held = True
-                self._exchange_over()
-        self._finished(tracker.error)
-        if self._mark and not self.unfinished:
-            self.end(CloseReason.KILLED, self._mark)
-        elif tracker.kept:
-            self._continue()
-
-    def when_answered(self) -> Deferred[None]:
-        """Fire when the exchange in flight is over, however; only for a server session that is held."""
-        waiter: Deferred[None] = Deferred()
-        self._awaited += (waiter,)
-        return waiter
-
-    def _exchange_over(self) -> None:
-        awaited, self._awaited = self._awaited, ()
-        for waiter in awaited:
-            waiter.callback(None)
-
-    def released(self) -> None:
-        """Be told that a kill of a statement is over: the next one may go, unless another kill is in flight."""
-        if self._held and (self.bound is None or not self.bound.holds):
-            self._held = False
-            self._next()
-
-    def _status_changed(self, status: int) -> None:
-        if status & SERVER_STATUS_IN_TRANS:
-            if not self._status & SERVER_STATUS_IN_TRANS:
-                self._transaction_since = self._since
-        elif self._status & SERVER_STATUS_IN_TRANS:
-            self.transactions += 1
-            self.state.transaction_ended()
-        self._status = status
-
-    def _learn_changes(self, payloads: tuple[bytes, ...]) -> None:
-        """Take over what session tracking tells; all but the database is learnt better from statements."""
-        agreed = self.plan.agreed if self.plan is not None else 0
-        if not agreed & CLIENT_SESSION_TRACK:
-            return
-        for payload in payloads:
-            try:
-                changes = parse_ok(payload, agreed).changes
-            except WireError as fault:
-                self._log.warn("client session {cs_id}: unreadable tracking: {fault}", cs_id=self.cs_id, fault=fault)
-                continue
-            for change in changes:
-                if isinstance(change, SchemaChanged):
-                    self.state.use(change.name)
-
-    def _note(self, statement: bytes) -> None:
-        """Remember the statement that begins."""
-        self._statement = statement[:_SHOWN]
-        self._since = self.surroundings.reactor.seconds()
-
-    def _finished(self, error: int) -> None:
-        """Remember that it has ended, and tell who wants to know."""
-        now = self.surroundings.reactor.seconds()
-        seconds, self._since = now - self._since, now
-        if self._observed:
-            cs_id, statement = self.cs_id, self._statement
-            self.surroundings.tell(lambda observer: observer.statement_finished(cs_id, statement, seconds, error))
-
-    # -- answers of the proxy's own ------------------------------------------------------------------------------
-
-    def answer(self, answer: Deferred[Answer]) -> None:
-        """Answer the command in hand, which the tracker has skipped, when `answer` fires."""
-        self.run(self._answer(answer))
-
-    async def _answer(self, coming: Deferred[Answer]) -> None:
-        self.warning = ""
-        try:
-            answer = await coming
-        except SqlError as refusal:
-            self._send_error(refusal)
-            self._answered(refusal.code)
-            return
-        status = self.tracker.status & _LASTING_STATUS
-        agreed = self.plan.agreed if self.plan is not None else 0
-        if isinstance(answer, Table):
-            self.transport.write(encode_table(answer, 1, agreed, status))
-        else:
-            if answer.warnings:
-                self.warning, self._warned_at = answer.message, self.tracker.number
-            ok = Ok(0, 0, status, answer.warnings, answer.message.encode())
-            self.transport.write(frame(ok.encode(agreed), 1))
-        self._answered(0)
-
-    def take_warning(self) -> str:
-        """Return what the statement before warned of, if that was one of the proxy's own, and forget it."""
-        warning, self.warning = self.warning, ""
-        return warning if self._warned_at == self.tracker.number else ""
-
-    def answer_error(self, error: SqlError) -> None:
-        """Answer the command in hand with an error, without a server."""
-        self.tracker.skip()
-        self._send_error(error)
-        self._answered(error.code)
-
-    def _answered(self, error: int) -> None:
-        self._finished(error)
-        if self.doom is not None:
-            self.end(self.doom, reset=True)
-            return
-        if self.tracker.kept:
-            # Not at once: a client that sends thousands of proxy statements ahead must not keep the others waiting.
-            self.surroundings.reactor.callLater(0, self._next)
-        else:
-            self.tracker.done()
-
-    def _next(self) -> None:
-        if self.reason is None:
-            self.tracker.done()
-            self._continue()
-
-    def _send_error(self, error: OdpError) -> None:
-        self.transport.write(frame(err_for(error).encode(), 1))
-
-    # -- server sessions that end --------------------------------------------------------------------------------
-
-    async def _reopen(self, data: bytes) -> None:
+    async def reopen(self, data: bytes) -> None:
         """Open another server session, give it this session's state, and send it the command that waits."""
         plan = self.plan
         if self._lost is not None or not self.repeatable or plan is None:
@@ -436,13 +201,13 @@ class ClientSession(Session):
         self._lost = None
         self._on_end = None
         self.tracker.forget()
-        self._exchange_over()
-        self._send_error(error)
-        self._finished(err_for(error).code)
+        self.exchange_over()
+        self.send_error(error)
+        self.finished(err_for(error).code)
         if self.bound is None and not self.repeatable:
             self.end(CloseReason.STATE_LOST, str(error))
         elif self.tracker.kept:
-            self._continue()
+            self.go_on()
 
     def server_lost(self, session: ServerSession, detail: str) -> None:
         """Be told that a server session ended by itself."""
@@ -478,13 +243,13 @@ class ClientSession(Session):
             losses.insert(0, "the transaction, which was rolled back")
         self.state.pins.clear()
         tracker.status &= ~SERVER_STATUS_IN_TRANS
-        self._status = tracker.status
+        self.status = tracker.status
         if losses:
             error = SqlError(error.code, error.sqlstate, f"{error.message}; lost: {', '.join(losses)}")
         if not self.repeatable:
             error = SqlError(error.code, error.sqlstate, f"{error.message}; {_CANNOT_REPEAT}")
-        if self._mark and not tracker.awaiting:
-            self.drop(CloseReason.KILLED, self._mark)
+        if self.mark and not tracker.awaiting:
+            self.drop(CloseReason.KILLED, self.mark)
         elif not tracker.awaiting:
             tracker.statements = None
             if losses or not self.repeatable:
@@ -494,12 +259,7 @@ class ClientSession(Session):
         else:
             self.drop(CloseReason.SERVER_LOST, error.message)
 
-    # -- for the registry ----------------------------------------------------------------------------------------
-
-    @property
-    def statement_running(self) -> bool:
-        """Whether a server works for this session now."""
-        return self.tracker is not None and self.tracker.awaiting
+    # -- for the registry ---------------------------------------------------------------------------------------------
 
     @property
     def server_sessions(self) -> tuple[ServerSession, ...]:
@@ -518,7 +278,7 @@ class ClientSession(Session):
         running = self.statement_running
         sessions = self.server_sessions
         now = self.surroundings.reactor.seconds()
-        in_transaction = bool(self._status & SERVER_STATUS_IN_TRANS)
+        in_transaction = bool(self.status & SERVER_STATUS_IN_TRANS)
         return ClientSessionSnapshot(
             proxy_sessid=self.proxy_sessid,
             cs_id=self.cs_id,
@@ -534,9 +294,9 @@ class ClientSession(Session):
             pid=os.getpid(),
             versions=self.state.versions,
             bound=sessions[0].snapshot(running, bool(self.state.insert_id)) if sessions else None,
-            seconds=now - self._since,
-            transaction_seconds=now - self._transaction_since if in_transaction else 0.0,
-            statement=decode_text(self._statement[1:]) if self._statement[:1] in _WITH_TEXT else "",
+            seconds=now - self.since,
+            transaction_seconds=now - self.transaction_since if in_transaction else 0.0,
+            statement=decode_text(self.statement[1:]) if self.statement[:1] in _WITH_TEXT else "",
             program=self._program(),
             pins=tuple(sorted(self.state.pins)),
         )
@@ -568,41 +328,7 @@ class ClientSession(Session):
             self._privileges = _privileges((row[0] or b"").decode("utf-8", "replace") for row in result.rows)
         return self._privileges
 
-    # -- flow control: each side is read as fast as the other takes it --------------------------------------------
-
-    def pauseProducing(self) -> None:
-        """Stop reading from the server: the client does not take more."""
-        if self.bound is not None:
-            self.bound.transport.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        """Go on reading from the server."""
-        if self.bound is not None:
-            self.bound.transport.resumeProducing()
-
-    def stopProducing(self) -> None:
-        """Be told that the connection ends; `connectionLost` follows."""
-
-    def server_full(self, full: bool) -> None:
-        """Be told whether the server has stopped taking what the client sends."""
-        self._server_full = full
-        self._mind_reading()
-
-    def _mind_reading(self) -> None:
-        """Read from the client unless the server is full, or too much waits for the response in flight."""
-        if self.reason is not None:
-            return
-        pause = self._server_full or (len(self.tracker.kept) > _AHEAD_LIMIT and self.tracker.busy)
-        if pause is not self._paused:
-            self._paused = pause
-            if pause:
-                self.transport.pauseProducing()
-                self.surroundings.paused.watch(self)
-            else:
-                self.surroundings.paused.forget(self)
-                self.transport.resumeProducing()
-
-    # -- ends ----------------------------------------------------------------------------------------------------
+    # -- ends ---------------------------------------------------------------------------------------------------------
 
     def quit(self) -> None:
         """End because the client said so; its server session ends in good order too."""
@@ -621,18 +347,13 @@ class ClientSession(Session):
         if running is None or self.tracker.answered:
             self.drop(CloseReason.KILLED, why)
         else:
-            self._send_error(interrupted(why))
+            self.send_error(interrupted(why))
             self.end(CloseReason.KILLED, why)
         return running
 
-    @property
-    def unfinished(self) -> bool:
-        """Whether a statement runs or a transaction is open."""
-        return self.statement_running or bool(self._status & SERVER_STATUS_IN_TRANS)
-
-    def mark(self, why: str, seconds: float | None) -> None:
+    def mark_for_end(self, why: str, seconds: float | None) -> None:
         """End as soon as nothing is unfinished, or when the time is up; a second mark replaces the first."""
-        self._mark = why
+        self.mark = why
         if self._mark_timer is not None:
             self._mark_timer.cancel()
             self._mark_timer = None
@@ -641,7 +362,7 @@ class ClientSession(Session):
 
     def _time_is_up(self) -> None:
         self._mark_timer = None
-        self._keeper.kill_marked(self, self._mark)
+        self._keeper.kill_marked(self, self.mark)
 
     def _take_running(self) -> ServerSession | None:
         """Let go of the server session that runs a statement, if one does; not if it has only a part of one."""
@@ -664,14 +385,14 @@ class ClientSession(Session):
         self.bound = None
         if running is not None:
             self._keeper.abandoned(self, running)
-        self._exchange_over()
-        dialogue, self._dialogue = self._dialogue, None
+        self.exchange_over()
+        dialogue, self.dialogue = self.dialogue, None
         if dialogue is not None:
             dialogue.cancel()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Have ended, by whatever cause."""
-        last = self.snapshot() if self._observed else None
+        last = self.snapshot() if self.observed else None
         self._close(CloseReason.CLIENT_LOST, reason.getErrorMessage())
         why, detail = self.reason or CloseReason.CLIENT_LOST, self.detail
         self._log.info(
@@ -681,19 +402,6 @@ class ClientSession(Session):
         if last is not None:
             self.surroundings.tell(lambda observer: observer.session_closed(last, why, detail))
         super().connectionLost(reason)
-
-    def run(self, dialogue: Coroutine[Any, Any, None]) -> None:
-        """Start the one dialogue that may be under way; it is cancelled when the session ends."""
-        running = Deferred.fromCoroutine(dialogue)
-        if not running.called:
-            # Else it is over, and may have started another one that must stay in its place.
-            self._dialogue = running
-        running.addErrback(self._dialogue_failed)
-
-    def _dialogue_failed(self, failure: Failure) -> None:
-        if not failure.check(CancelledError) or self.reason is None:
-            self._log.failure("client session {cs_id}: a dialogue failed", failure, cs_id=self.cs_id)
-            self.drop(CloseReason.PROXY_FAULT, "a dialogue failed")
 
 
 def _privileges(grants: Iterable[str]) -> Privileges:

@@ -249,7 +249,7 @@ class Registry(ServerFactory):
         if scope is KillScope.QUERY:
             return await kill_query(victim, helper)
         if after is not None and victim.unfinished:
-            victim.mark(why, after.seconds)
+            victim.mark_for_end(why, after.seconds)
             return KillReport(victim.cs_id, KillOutcome.MARKED)
         if victim.cs_id == by.cs_id:
             victim.doom = CloseReason.KILLED_ITSELF

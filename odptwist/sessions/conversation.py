@@ -1,0 +1,365 @@
+"""What a client and its server say to each other: commands, responses, and the proxy's own answers in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IPushProducer
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from odptwist.answers import Answer, Table
+from odptwist.errors import CloseReason, OdpError, SqlError, WireError
+from odptwist.machines.exchange import FORWARD, LOOK
+from odptwist.machines.session_state import SessionState
+from odptwist.sessions.server import LoginPlan, ServerSession
+from odptwist.sessions.session import Session
+from odptwist.sessions.surroundings import Surroundings
+from odptwist.wire.constants import (
+    CLIENT_SESSION_TRACK,
+    SERVER_STATUS_AUTOCOMMIT,
+    SERVER_STATUS_IN_TRANS,
+    SERVER_STATUS_IN_TRANS_READONLY,
+    SERVER_STATUS_NO_BACKSLASH_ESCAPES,
+)
+from odptwist.wire.framing import frame
+from odptwist.wire.responses import Ok, SchemaChanged, err_for, parse_ok
+from odptwist.wire.resultset import encode_table
+
+# What a client may send ahead of the response in flight before its reading is paused.
+_AHEAD_LIMIT = 64 * 1024
+# The status flags that a client may rely on between its statements; the proxy's own answers repeat them.
+_LASTING_STATUS = (
+    SERVER_STATUS_AUTOCOMMIT
+    | SERVER_STATUS_IN_TRANS
+    | SERVER_STATUS_IN_TRANS_READONLY
+    | SERVER_STATUS_NO_BACKSLASH_ESCAPES
+)
+# How much of a statement observers are shown: the command byte and 1,024 bytes.
+_SHOWN = 1025
+
+
+@implementer(IPushProducer)
+class Conversation(Session):
+    """The relay of one client: one exchange at a time, with one server session.
+
+    Who the client is, and what becomes of it when a server session ends, is the business of `ClientSession`.
+
+    Attributes:
+        cs_id: the number in the greeting.
+        plan: how the client logged in, None before that.
+        tracker: follows the exchanges; None until the login is over.
+        bound: the server session that served last or serves now; None when the next statement must open one.
+        state: what the client has set up.
+        status: the status flags of the last response.
+        transactions: how many have ended.
+        statement: the beginning of the last command.
+        since: when the session became busy or idle, on the reactor's clock.
+        transaction_since: when its transaction was opened.
+        mark: why it ends as soon as nothing is unfinished, or empty.
+        doom: why it ends as soon as the answer in hand is out, or None.
+    """
+
+    _log = Logger()
+    tracker: Any
+
+    def __init__(self, cs_id: int, surroundings: Surroundings) -> None:
+        super().__init__(surroundings)
+        self.cs_id = cs_id
+        self.plan: LoginPlan | None = None
+        self.tracker = None
+        self.bound: ServerSession | None = None
+        self.state = SessionState()
+        self.status = 0
+        self.transactions = 0
+        self.statement = b""
+        self.since = surroundings.reactor.seconds()
+        self.transaction_since = 0.0
+        self.mark = ""
+        self.doom: CloseReason | None = None
+        self.observed = bool(surroundings.observers)
+        self._noted = 0
+        self._warning = ""
+        self._warned_at = 0
+        self._on_end: Callable[[int], None] | None = None
+        self._held = False
+        self._awaited: tuple[Deferred[None], ...] = ()
+        self._server_full = False
+        self._paused = False
+        self.dialogue: Deferred[None] | None = None
+
+    def login_received(self, data: bytes) -> None:
+        """Take bytes of the client before the login is over."""
+
+    def look(self, command: bytes) -> None:
+        """Decide about a command that may concern the proxy."""
+
+    async def reopen(self, data: bytes) -> None:
+        """Find another server session, because there is none, and send it the command that waits."""
+
+    @property
+    def statement_running(self) -> bool:
+        """Whether a server works for this session now."""
+        return self.tracker is not None and self.tracker.awaiting
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a statement runs or a transaction is open."""
+        return self.statement_running or bool(self.status & SERVER_STATUS_IN_TRANS)
+
+    # -- commands -----------------------------------------------------------------------------------------------------
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take a chunk of the client."""
+        tracker = self.tracker
+        try:
+            if tracker is None:
+                self.login_received(data)
+                return
+            if self.reason is not None:
+                return
+            verdict = tracker.client(data)
+            if verdict == FORWARD and not tracker.kept:
+                self.forward(data)
+            else:
+                self._work(data, verdict)
+        except WireError as fault:
+            self._log.warn("client session {cs_id} broke the protocol: {fault}", cs_id=self.cs_id, fault=fault)
+            self.send_error(fault)
+            self.end(CloseReason.CLIENT_BROKE_PROTOCOL, str(fault))
+        except Exception:  # noqa: BLE001 - a bug of ours must not take other sessions along
+            self._log.failure("client session {cs_id}: a chunk could not be handled", cs_id=self.cs_id)
+            self.drop(CloseReason.PROXY_FAULT, "a chunk could not be handled")
+
+    def _work(self, data: bytes, verdict: int) -> None:
+        """Work through what the client has sent, until something is in flight or nothing whole is left."""
+        tracker = self.tracker
+        while True:
+            if verdict == LOOK:
+                self._note(tracker.command)
+                self.look(tracker.command)
+            elif verdict == FORWARD:
+                self.forward(data[: len(data) - len(tracker.kept)])
+            else:
+                break
+            if tracker.busy or not tracker.kept or self.reason is not None:
+                break
+            data, tracker.kept = tracker.kept, b""
+            verdict = tracker.client(data)
+        self._mind_reading()
+
+    def go_on(self) -> None:
+        """Go on with what the client sent ahead."""
+        if self.reason is None and not self.tracker.busy and self.tracker.kept:
+            data, self.tracker.kept = self.tracker.kept, b""
+            self.dataReceived(data)
+            self._mind_reading()
+
+    def forward(self, data: bytes, on_end: Callable[[int], None] | None = None) -> None:
+        """Send a command, or a part of one, to the server.
+
+        Args:
+            data: the bytes.
+            on_end: is called with the error code of the response, 0 for none, when it has ended.
+        """
+        if on_end is not None:
+            self._on_end = on_end
+        if self.tracker.number != self._noted:
+            self._noted = self.tracker.number
+            self._note(data[4 : 4 + _SHOWN])
+        server = self.bound
+        if server is not None:
+            server.transport.write(data)
+        elif self.tracker.awaiting:
+            self.run(self.reopen(data))
+        # Else it is a command without an answer, about something that went with the lost server session.
+
+    def responded(self) -> None:
+        """Be told that the response in flight has ended and was passed on."""
+        tracker = self.tracker
+        if tracker.status != self.status:
+            self._status_changed(tracker.status)
+        if self._on_end is not None:
+            on_end, self._on_end = self._on_end, None
+            on_end(tracker.error)
+        if tracker.insert_id or tracker.changes:
+            if tracker.insert_id:
+                self.state.inserted(tracker.insert_id)
+            self.learn_changes(tracker.changes)
+        server = self.bound
+        if server is not None:
+            server.pickups += 1
+            server.versions = self.state.versions
+            if server.holds:
+                # A kill of the statement that has just ended is still in flight: nothing new until it is answered.
+                tracker.hold()
+                self._held = True
+                self.exchange_over()
+        self.finished(tracker.error)
+        if self.mark and not self.unfinished:
+            self.end(CloseReason.KILLED, self.mark)
+        elif tracker.kept:
+            self.go_on()
+
+    def when_answered(self) -> Deferred[None]:
+        """Fire when the exchange in flight is over, however; only for a server session that is held."""
+        waiter: Deferred[None] = Deferred()
+        self._awaited += (waiter,)
+        return waiter
+
+    def exchange_over(self) -> None:
+        """Tell who waits for the end of the exchange in flight."""
+        awaited, self._awaited = self._awaited, ()
+        for waiter in awaited:
+            waiter.callback(None)
+
+    def released(self) -> None:
+        """Be told that a kill of a statement is over: the next one may go, unless another kill is in flight."""
+        if self._held and (self.bound is None or not self.bound.holds):
+            self._held = False
+            self._next()
+
+    def _status_changed(self, status: int) -> None:
+        if status & SERVER_STATUS_IN_TRANS:
+            if not self.status & SERVER_STATUS_IN_TRANS:
+                self.transaction_since = self.since
+        elif self.status & SERVER_STATUS_IN_TRANS:
+            self.transactions += 1
+            self.state.transaction_ended()
+        self.status = status
+
+    def learn_changes(self, payloads: tuple[bytes, ...]) -> None:
+        """Take over what session tracking tells; all but the database is learnt better from statements."""
+        agreed = self.plan.agreed if self.plan is not None else 0
+        if not agreed & CLIENT_SESSION_TRACK:
+            return
+        for payload in payloads:
+            try:
+                changes = parse_ok(payload, agreed).changes
+            except WireError as fault:
+                self._log.warn("client session {cs_id}: unreadable tracking: {fault}", cs_id=self.cs_id, fault=fault)
+                continue
+            for change in changes:
+                if isinstance(change, SchemaChanged):
+                    self.state.use(change.name)
+
+    def _note(self, statement: bytes) -> None:
+        """Remember the statement that begins."""
+        self.statement = statement[:_SHOWN]
+        self.since = self.surroundings.reactor.seconds()
+
+    def finished(self, error: int) -> None:
+        """Remember that it has ended, and tell who wants to know."""
+        now = self.surroundings.reactor.seconds()
+        seconds, self.since = now - self.since, now
+        if self.observed:
+            cs_id, statement = self.cs_id, self.statement
+            self.surroundings.tell(lambda observer: observer.statement_finished(cs_id, statement, seconds, error))
+
+    # -- answers of the proxy's own -----------------------------------------------------------------------------------
+
+    def answer(self, answer: Deferred[Answer]) -> None:
+        """Answer the command in hand, which the tracker has skipped, when `answer` fires."""
+        self.run(self._answer(answer))
+
+    async def _answer(self, coming: Deferred[Answer]) -> None:
+        self._warning = ""
+        try:
+            answer = await coming
+        except SqlError as refusal:
+            self.send_error(refusal)
+            self._answered(refusal.code)
+            return
+        status = self.tracker.status & _LASTING_STATUS
+        agreed = self.plan.agreed if self.plan is not None else 0
+        if isinstance(answer, Table):
+            self.transport.write(encode_table(answer, 1, agreed, status))
+        else:
+            if answer.warnings:
+                self._warning, self._warned_at = answer.message, self.tracker.number
+            ok = Ok(0, 0, status, answer.warnings, answer.message.encode())
+            self.transport.write(frame(ok.encode(agreed), 1))
+        self._answered(0)
+
+    def take_warning(self) -> str:
+        """Return what the statement before warned of, if that was one of the proxy's own, and forget it."""
+        warning, self._warning = self._warning, ""
+        return warning if self._warned_at == self.tracker.number else ""
+
+    def answer_error(self, error: SqlError) -> None:
+        """Answer the command in hand with an error, without a server."""
+        self.tracker.skip()
+        self.send_error(error)
+        self._answered(error.code)
+
+    def _answered(self, error: int) -> None:
+        self.finished(error)
+        if self.doom is not None:
+            self.end(self.doom, reset=True)
+            return
+        if self.tracker.kept:
+            # Not at once: a client that sends thousands of proxy statements ahead must not keep the others waiting.
+            self.surroundings.reactor.callLater(0, self._next)
+        else:
+            self.tracker.done()
+
+    def _next(self) -> None:
+        if self.reason is None:
+            self.tracker.done()
+            self.go_on()
+
+    def send_error(self, error: OdpError) -> None:
+        """Send the ERR packet that answers the command in hand."""
+        self.transport.write(frame(err_for(error).encode(), 1))
+
+    # -- flow control: each side is read as fast as the other takes it ------------------------------------------------
+
+    def pauseProducing(self) -> None:
+        """Stop reading from the server: the client does not take more."""
+        if self.bound is not None:
+            self.bound.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Go on reading from the server."""
+        if self.bound is not None:
+            self.bound.transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """Be told that the connection ends; `connectionLost` follows."""
+
+    def server_full(self, full: bool) -> None:
+        """Be told whether the server has stopped taking what the client sends."""
+        self._server_full = full
+        self._mind_reading()
+
+    def _mind_reading(self) -> None:
+        """Read from the client unless the server is full, or too much waits for the response in flight."""
+        if self.reason is not None:
+            return
+        pause = self._server_full or (len(self.tracker.kept) > _AHEAD_LIMIT and self.tracker.busy)
+        if pause is not self._paused:
+            self._paused = pause
+            if pause:
+                self.transport.pauseProducing()
+                self.surroundings.paused.watch(self)
+            else:
+                self.surroundings.paused.forget(self)
+                self.transport.resumeProducing()
+
+    # -- dialogues ----------------------------------------------------------------------------------------------------
+
+    def run(self, dialogue: Coroutine[Any, Any, None]) -> None:
+        """Start the one dialogue that may be under way; it is cancelled when the session ends."""
+        running = Deferred.fromCoroutine(dialogue)
+        if not running.called:
+            # Else it is over, and may have started another one that must stay in its place.
+            self.dialogue = running
+        running.addErrback(self._dialogue_failed)
+
+    def _dialogue_failed(self, failure: Failure) -> None:
+        if not failure.check(CancelledError) or self.reason is None:
+            self._log.failure("client session {cs_id}: a dialogue failed", failure, cs_id=self.cs_id)
+            self.drop(CloseReason.PROXY_FAULT, "a dialogue failed")
