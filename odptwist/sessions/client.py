@@ -156,8 +156,8 @@ class ClientSession(Conversation):
 
     # -- server sessions that end -------------------------------------------------------------------------------------
 
-    async def reopen(self, data: bytes) -> None:
-        """Open another server session, give it this session's state, and send it the command that waits."""
+    async def reopen(self) -> None:
+        """Open another server session, give it this session's state, and send it what is `unsent`."""
         plan = self.plan
         if self._lost is not None or not self.repeatable or plan is None:
             self._fail_exchange(self._lost or server_lost(f"The server session ended; {_CANNOT_REPEAT}"))
@@ -173,7 +173,9 @@ class ClientSession(Conversation):
             self._fail_exchange(fault)
         else:
             self._bind(opened.session)
+            data, self.unsent = b"".join(self.unsent), ()
             self.forward(data)
+            self.server_full(False)
 
     async def _replay(self, server: ServerSession) -> None:
         try:
@@ -200,6 +202,8 @@ class ClientSession(Conversation):
         """
         self._lost = None
         self._on_end = None
+        self.unsent = ()
+        self.server_full(False)
         self.tracker.forget()
         self.exchange_over()
         self.send_error(error)

@@ -60,6 +60,7 @@ class Conversation(Session):
         since: when the session became busy or idle, on the reactor's clock.
         transaction_since: when its transaction was opened.
         mark: why it ends as soon as nothing is unfinished, or empty.
+        unsent: what waits for a server session: the command in flight, as far as it has come.
         doom: why it ends as soon as the answer in hand is out, or None.
     """
 
@@ -80,6 +81,7 @@ class Conversation(Session):
         self.transaction_since = 0.0
         self.mark = ""
         self.doom: CloseReason | None = None
+        self.unsent: tuple[bytes, ...] = ()
         self.observed = bool(surroundings.observers)
         self._noted = 0
         self._warning = ""
@@ -97,8 +99,8 @@ class Conversation(Session):
     def look(self, command: bytes) -> None:
         """Decide about a command that may concern the proxy."""
 
-    async def reopen(self, data: bytes) -> None:
-        """Find another server session, because there is none, and send it the command that waits."""
+    async def reopen(self) -> None:
+        """Find another server session, because there is none, and send it what is `unsent`."""
 
     @property
     def statement_running(self) -> bool:
@@ -174,7 +176,10 @@ class Conversation(Session):
         if server is not None:
             server.transport.write(data)
         elif self.tracker.awaiting:
-            self.run(self.reopen(data))
+            self.unsent += (data,)
+            if len(self.unsent) == 1:
+                self.server_full(True)  # what more there is of a long command stays with the client meanwhile
+                self.run(self.reopen())
         # Else it is a command without an answer, about something that went with the lost server session.
 
     def responded(self) -> None:
@@ -189,6 +194,7 @@ class Conversation(Session):
             if tracker.insert_id:
                 self.state.inserted(tracker.insert_id)
             self.learn_changes(tracker.changes)
+        self.finished(tracker.error)
         server = self.bound
         if server is not None:
             server.pickups += 1
@@ -198,7 +204,6 @@ class Conversation(Session):
                 tracker.hold()
                 self._held = True
                 self.exchange_over()
-        self.finished(tracker.error)
         if self.mark and not self.unfinished:
             self.end(CloseReason.KILLED, self.mark)
         elif tracker.kept:

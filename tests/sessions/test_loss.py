@@ -122,6 +122,26 @@ class LossTests(SynchronousTestCase):
         self.client.query(b"SELECT 2")
         self.reopen()
 
+    def test_long_command_while_a_replacement_logs_in(self) -> None:
+        """A long command that comes in pieces waits, unread, for the one new server session, and arrives whole."""
+        self.lose()
+        command = frame(b"\x03INSERT INTO t VALUES ('" + b"x" * 300_000 + b"')", 0)
+        self.client.send(command[:200_000])
+        self.assertTrue(self.client.wire.paused)
+        self.client.send(command[200_000:])
+        self.assertEqual(self.house.attempts, 1)
+        self.reopen_with(command)
+        self.assertFalse(self.client.wire.paused)
+
+    def reopen_with(self, command: bytes) -> None:
+        """Log the next server session in, and see the command arrive."""
+        server = self.house.accept()
+        server.greet()
+        server.packets()
+        before = len(server.wire.written)
+        server.accept()
+        self.assertEqual(server.wire.written[before:], command)
+
     def test_replay_that_fails(self) -> None:
         """A state that the new server session does not take is an error, not a session that is different."""
         self.client.query(b"SET @a = 5")
