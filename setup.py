@@ -17,6 +17,7 @@ TEST = [
     *EMBEDDED,
     "cryptography>=42",  # PyMySQL needs it for caching_sha2_password
     "hypothesis>=6.100",
+    "mysql-connector-python>=9",
     "pexpect>=4.9",
     "pip",
     "pymysql>=1.1",

@@ -163,13 +163,14 @@ def check_port(text: str) -> str:
     """Return a bare port number or an endpoint description as it is.
 
     Raises:
-        ValueError: it is neither. Whether Twisted understands the description shows only when it listens.
+        ValueError: it is neither. Of descriptions, only the number of tcp ones is checked here.
     """
-    if text.isascii() and text.isdigit():
-        if int(text) > 65535:
-            raise ValueError(f"'{text}': the port must be a number from 0 to 65535")
-    elif not text.partition(":")[1]:
+    kind, colon, rest = text.partition(":")
+    number = rest.partition(":")[0].removeprefix("port=") if kind in ("tcp", "tcp6") else kind if not colon else "0"
+    if not colon and not (text.isascii() and text.isdigit()):
         raise ValueError(f"'{text}': a port is a number or an endpoint description, as in tcp:2883:interface=127.0.0.1")
+    if not (number.isascii() and number.isdigit()) or int(number) > 65535:
+        raise ValueError(f"'{text}': the port must be a number from 0 to 65535")
     return text
 
 

@@ -116,10 +116,11 @@ class ProxyService(Service):
         """Start the embedded server, or ask the servers of the settings what they can do."""
         super().startService()  # type: ignore[no-untyped-call]
         self._listen()
-        Deferred.fromCoroutine(self._start()).addErrback(self._failed)
+        if not self._stopping:
+            Deferred.fromCoroutine(self._start()).addErrback(self._failed)
 
     def _listen(self) -> None:
-        if self._ports:
+        if self._ports or self._stopping:
             return
         for description in self._settings.endpoints:
             # A plain endpoint listens at once; one that does not tells its failure later.

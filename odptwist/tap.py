@@ -6,6 +6,7 @@ import sys
 from typing import Any, ClassVar, cast
 
 from twisted.application.service import IService
+from twisted.internet.endpoints import serverFromString
 from twisted.python import usage
 
 import twisted
@@ -73,11 +74,22 @@ class Options(usage.Options):
             self.settings = load_settings(
                 self["config"], self._ports, self._servers, self["cluster-name"], self["data-dir"]
             )
+            self._check_endpoints()
             if self.settings.embedded:
                 find_seekdb()
                 DataDirectory(str(self.settings.data_dir)).check()
         except OdpError as fault:
             raise usage.UsageError(str(fault)) from None
+
+    def _check_endpoints(self) -> None:
+        """Let Twisted read the endpoints now, because a fault in one is a fault of the command line or the file."""
+        from twisted.internet import reactor
+
+        for endpoint in self.settings.endpoints:
+            try:
+                serverFromString(reactor, endpoint)
+            except Exception as fault:  # noqa: BLE001 - parsers of endpoints are plugins and raise what they like
+                raise usage.UsageError(f"--port: '{endpoint}': {fault}") from None
 
     @staticmethod
     def _checked(option: str, check: Any, text: str) -> Any:

@@ -89,6 +89,8 @@ class SettingsTests(SynchronousTestCase):
             ("port = 99999", "port", "99999"),
             ('port = "nonsense"', "port", "nonsense"),
             ("port = true", "port"),
+            ('port = "tcp:99999"', "port", "tcp:99999"),
+            ('port = "tcp:x:interface=::1"', "port", "tcp:x"),
             ("cluster_name = 7", "cluster_name", "text"),
             ('cluster_name = "a#b"', "cluster_name", "a#b"),
             ('server = ["h", "h:0", "unix:x"]', "'h'", "'h:0'", "'unix:x'"),

@@ -9,6 +9,7 @@ from typing import Any
 from typing import Protocol as Shape
 
 from attrs import evolve
+from twisted.internet.defer import CancelledError
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -18,6 +19,7 @@ from odptwist.identity import Identity
 from odptwist.machines.exchange import Tracker
 from odptwist.sessions.commands import look
 from odptwist.sessions.conversation import Conversation
+from odptwist.sessions.kill import Told
 from odptwist.sessions.login import Login, Peer
 from odptwist.sessions.opening import Opened, open_server_session, open_side_session
 from odptwist.sessions.server import LoginPlan, ServerSession
@@ -71,6 +73,7 @@ class ClientSession(Conversation):
         identity: who the client is, None before it has told.
         peer: where it comes from.
         repeatable: whether the proxy can log in for this client again without asking it.
+        told: what servers were told by KILL QUERY of the statement that runs.
     """
 
     _log = Logger()
@@ -81,6 +84,7 @@ class ClientSession(Conversation):
         self.identity: Identity | None = None
         self.peer = Peer()
         self.repeatable = False
+        self.told = Told()
         self._keeper = keeper
         self._login: Login | None = Login(self, surroundings)
         self._reopening: ServerSession | None = None
@@ -171,11 +175,23 @@ class ClientSession(Conversation):
             self._fail_exchange(refusal)
         except OdpError as fault:
             self._fail_exchange(fault)
+        except CancelledError:
+            if self.reason is not None or self.tracker.awaiting:
+                raise
+            # Else it was stopped, and whoever did that has answered.
         else:
             self._bind(opened.session)
             data, self.unsent = b"".join(self.unsent), ()
             self.forward(data)
             self.server_full(False)
+
+    def stop_waiting(self, error: SqlError) -> None:
+        """End the exchange whose command waits for a server session, which is not waited for any more."""
+        dialogue, self.dialogue = self.dialogue, None
+        self.tracker.forget()
+        if dialogue is not None:
+            dialogue.cancel()
+        self._fail_exchange(error)
 
     async def _replay(self, server: ServerSession) -> None:
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from attrs import define
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.logger import Logger
 
@@ -18,11 +19,25 @@ from odptwist.sessions.opening import account_plan, open_side_session
 from odptwist.sessions.server import LoginPlan, ServerSession
 from odptwist.sessions.surroundings import Surroundings
 from odptwist.snapshots import KillOutcome, KillReport, KillScope
-from odptwist.wire.resultset import ResultReader
 
 _log = Logger()
 _UNKNOWN_THREAD = 1094
 _INTERRUPTED = 1317
+
+
+@define
+class Told:
+    """What servers were told of one statement.
+
+    Attributes:
+        sent: kills that were sent.
+        answered: how many of them were answered.
+        refused: how many of those were refused, so that nothing comes of them.
+    """
+
+    sent: int = 0
+    answered: int = 0
+    refused: int = 0
 
 
 class Victim(Protocol):
@@ -35,6 +50,7 @@ class Victim(Protocol):
     bound: ServerSession | None
     repeatable: bool
     reason: CloseReason | None
+    told: Told
 
     @property
     def statement_running(self) -> bool:
@@ -42,6 +58,9 @@ class Victim(Protocol):
 
     def kill(self, why: str) -> ServerSession | None:
         """End it, and hand over the server session that still runs a statement."""
+
+    def stop_waiting(self, error: SqlError) -> None:
+        """End its exchange, whose command waits for a server session, with an error."""
 
     def lose(self, session: ServerSession, error: SqlError) -> None:
         """Make it go on without a server session."""
@@ -108,21 +127,46 @@ async def kill_query(victim: Victim, asker: Victim | None) -> KillReport:
     itself, a statement of the proxy's own takes the interrupt that may still come.
     """
     session = victim.bound
-    if session is None or not victim.statement_running:
+    if not victim.statement_running:
         return KillReport(victim.cs_id, KillOutcome.IDLE)
-    number = victim.tracker.number
+    if session is None:
+        victim.stop_waiting(interrupted())
+        return _report(victim, "", stopped=True)
     session.holds += 1
+    if session.holds == 1:
+        victim.told = Told()
+    told = victim.told
+    ended = victim.when_answered()
+    over = victim.when_answered()
     try:
-        over = victim.when_answered()
-        detail = await _stop(session, KillScope.QUERY, victim, asker)
+        detail = await _stop(session, KillScope.QUERY, victim, asker, told)
         if not detail:
             detail = await _over(over, session)
-        late = victim.bound is session and not (victim.statement_running and victim.tracker.number == number)
-        if late and detail and victim.reason is None:
-            # The interrupt may still come, so this connection must not carry another statement.
+    finally:
+        releasing = Deferred.fromCoroutine(_release(victim, session, ended, told))
+        releasing.addErrback(lambda failure: _log.failure("a hold could not be ended well", failure))
+    if ended.called:
+        await releasing
+    # Else the statement runs on, and the report does not wait for it.
+    return _report(victim, detail, stopped=not detail)
+
+
+async def _release(victim: Victim, session: ServerSession, ended: Deferred[None], told: Told) -> None:
+    """Let the victim's next statement go as soon as no interrupt can come any more that was meant for the one before.
+
+    That one may run on when its kill is given up, and a kill may be done long after; so the hold lasts until the
+    statement has ended. Of several kills of a statement, the last one to end takes care.
+    """
+    try:
+        await ended
+        if session.holds > 1 or victim.bound is not session or victim.reason is not None:
+            return
+        if told.answered < told.sent:
+            # The interrupt may come at any time, so this connection must not carry another statement.
+            detail = "a kill of the statement before was not answered"
             session.drop(CloseReason.KILLED, detail)
-            victim.lose(session, interrupted(f"a kill of the statement before was not confirmed: {detail}"))
-        elif late and victim.reason is None and victim.tracker.error != _INTERRUPTED and not session.in_dialogue:
+            victim.lose(session, interrupted(detail))
+        elif told.answered - told.refused > (victim.tracker.error == _INTERRUPTED):
             try:
                 await session.query("SELECT 1")
             except OdpError as fault:
@@ -130,7 +174,6 @@ async def kill_query(victim: Victim, asker: Victim | None) -> KillReport:
     finally:
         session.holds -= 1
         victim.released()
-    return _report(victim, detail, stopped=not detail)
 
 
 async def _over(over: Deferred[None], session: ServerSession) -> str:
@@ -143,8 +186,10 @@ async def _over(over: Deferred[None], session: ServerSession) -> str:
     return ""
 
 
-async def _stop(session: ServerSession, scope: KillScope, victim: Victim, asker: Victim | None) -> str:
-    """Tell the server of a session to stop its statement.
+async def _stop(
+    session: ServerSession, scope: KillScope, victim: Victim, asker: Victim | None, told: Told | None = None
+) -> str:
+    """Tell the server of a session to stop its statement; `told` counts what it is told.
 
     Returns:
         Empty if the server confirmed, else a sentence that says why not.
@@ -156,14 +201,14 @@ async def _stop(session: ServerSession, scope: KillScope, victim: Victim, asker:
     surroundings = session.surroundings
     statement = surroundings.kill_statement(session.address, session.server_sessid, scope)
     limit = surroundings.limits.kill_timeout
-    telling = Deferred.fromCoroutine(_tell(session, statement, victim, asker))
+    telling = Deferred.fromCoroutine(_tell(session, statement, victim, asker, told or Told()))
     try:
         return await telling.addTimeout(limit, surroundings.reactor)
     except TimeoutError:
         return f"the server did not answer the kill within {limit:g} s"
 
 
-async def _tell(session: ServerSession, statement: str, victim: Victim, asker: Victim | None) -> str:
+async def _tell(session: ServerSession, statement: str, victim: Victim, asker: Victim | None, told: Told) -> str:
     """Send a kill by the first connection that may, and say why none did.
 
     That is the asker's own, then one logged in as the asker, as the victim's account, and as the account of the
@@ -175,7 +220,7 @@ async def _tell(session: ServerSession, statement: str, victim: Victim, asker: V
     helper = asker.bound if asker is not None and not asker.statement_running else None
     if helper is not None and helper is not session and not helper.in_dialogue and helper.address == session.address:
         try:
-            detail = _confirmed(await helper.query(statement, patience))
+            detail = await _send(helper, statement, patience, told)
             if asker is not None and asker.plan is not None:
                 refused.add(asker.plan.identity)
         except OdpError as fault:
@@ -192,7 +237,7 @@ async def _tell(session: ServerSession, statement: str, victim: Victim, asker: V
         try:
             side = await open_side_session(session.surroundings, plan, session.address)
             try:
-                detail = _confirmed(await side.query(statement, patience))
+                detail = await _send(side, statement, patience, told)
             finally:
                 side.quit()
         except OdpError as fault:
@@ -200,10 +245,15 @@ async def _tell(session: ServerSession, statement: str, victim: Victim, asker: V
     return detail
 
 
-def _confirmed(result: ResultReader) -> str:
-    if result.error is None or result.error.code == _UNKNOWN_THREAD:
+async def _send(helper: ServerSession, statement: str, patience: float, told: Told) -> str:
+    """Send a kill, and say why it is not confirmed, or nothing; raises as `ServerSession.query`."""
+    told.sent += 1
+    error = (await helper.query(statement, patience)).error
+    told.answered += 1
+    if error is None:
         return ""
-    return f"the server refused to stop the statement: {result.error.message}"
+    told.refused += 1
+    return "" if error.code == _UNKNOWN_THREAD else f"the server refused to stop the statement: {error.message}"
 
 
 async def _end(session: ServerSession, why: str, detail: str) -> str:

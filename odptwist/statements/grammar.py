@@ -15,7 +15,7 @@ PROCEDURE whose body holds a KILL after `;`, BEGIN or THEN; `/*!99999 KILL 5 */`
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from enum import Enum, unique
 
 from attrs import frozen
@@ -57,7 +57,7 @@ _MAX_TOKENS = 100_000
 _BRACKETS = ("(", ")", "{", "}", "[", "]")
 _QUOTED_INTEGER = re.compile(r"['\"]([+-]?[0-9]{1,17})['\"]")
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
-_ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "0": "\0", "Z": "\x1a"}
+_ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "0": "\0", "Z": "\x1a", "%": r"\%", "_": r"\_"}
 
 
 @unique
@@ -222,6 +222,32 @@ class TokenStream:
         self._return_to(start)
         return False
 
+    def take_count(self) -> int | None:
+        """Consume an integer that comes next; ODP's tolerance does not reach here: nothing before it is ignored."""
+        token = self._take_next(lambda token: token.kind is TokenKind.INTEGER)
+        return None if token is None else int(token.text)
+
+    def take_text(self) -> str | None:
+        """Consume a string in single or double quotes that comes next, and return what it stands for."""
+        token = self._take_next(lambda token: token.kind is TokenKind.QUOTED and token.text[0] != "`")
+        return None if token is None else unquote(token.text)
+
+    def take_until(self, words: Collection[str]) -> str:
+        """Consume everything up to one of these words (in upper case) outside of brackets, a `;` or the end.
+
+        Returns:
+            What was consumed as it stands in the text, brackets and all; without comments at its borders.
+        """
+        start = end = self._ahead.start
+        depth = 0
+        while self._ahead.kind is not TokenKind.END and not self._is_symbol(";"):
+            if not depth and self._ahead.word in words:
+                break
+            depth += self._is_symbol("(") - self._is_symbol(")")
+            end = self._ahead.end
+            self._advance()
+        return self._text[start:end]
+
     def at_end(self) -> bool:
         """Say whether nothing comes any more but ignored characters, one `;` and comments."""
         self._skip_ignored()
@@ -259,6 +285,9 @@ class TokenStream:
 
     def _take(self, fits: Callable[[Token], bool]) -> Token | None:
         self._skip_ignored()
+        return self._take_next(fits)
+
+    def _take_next(self, fits: Callable[[Token], bool]) -> Token | None:
         token = self._ahead
         if not fits(token):
             return None
@@ -366,13 +395,14 @@ def _starts_kill(lexer: Lexer) -> bool:
             if may_start and word in ("PREPARE", "IMMEDIATE"):
                 strings = []
             elif strings is not None and token.kind is TokenKind.QUOTED and token.text[0] != "`":
-                strings.append(_unquote(token.text))
+                strings.append(unquote(token.text))
             compound |= may_start and word in _COMPOUND
             may_start = (may_start and word == "EXECUTE") or (compound and word in _INTRODUCERS)
     return True
 
 
-def _unquote(text: str) -> str:
+def unquote(text: str) -> str:
+    r"""Return what a quoted string stands for; `\%` and `\_` stay as they are, as in MySQL: LIKE takes them away."""
     quote = text[0]
     inner = text[1:-1].replace(quote * 2, quote)
     return _ESCAPE.sub(lambda escape: _ESCAPED.get(escape[1], escape[1]), inner)

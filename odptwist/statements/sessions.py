@@ -86,7 +86,7 @@ class ShowSessionAttribute:
 
     async def _show(self, request: SessionAttributes, asker: Asker, directory: ISessionDirectory) -> Answer:
         if request.number is None:
-            session = await _find_own_session(asker, directory)
+            session = await find_own_session(asker, directory)
         else:
             session = await directory.session(asker, request.number)
         rows = _list_attributes(session, own=session.cs_id == asker.cs_id)
@@ -125,7 +125,7 @@ class ShowSessions:
         return Table(_LIST, tuple(_list_session(each) for each in sorted(sessions, key=lambda each: each.cs_id)))
 
 
-async def _find_own_session(asker: Asker, directory: ISessionDirectory) -> ClientSessionSnapshot:
+async def find_own_session(asker: Asker, directory: ISessionDirectory) -> ClientSessionSnapshot:
     """Find the asker's session also where its cs_id is another session's connection id, too."""
     try:
         return await directory.session(asker, asker.cs_id)
@@ -138,9 +138,15 @@ async def _find_own_session(asker: Asker, directory: ISessionDirectory) -> Clien
         raise
 
 
-def _name_owner(session: ClientSessionSnapshot) -> tuple[str, str, str]:
+def name_owner(session: ClientSessionSnapshot) -> tuple[str, str, str]:
+    """Return a session's cluster, tenant and user, as empty strings until they are known."""
     owner = session.identity
     return ("", "", "") if owner is None else (owner.cluster, owner.tenant, owner.user)
+
+
+def name_host(session: ClientSessionSnapshot) -> str:
+    """Return where a session's client is, as the column Host shows it."""
+    return f"{session.host}:{session.port}" if session.host else "localhost"
 
 
 def _name_database(session: ClientSessionSnapshot) -> str:
@@ -152,8 +158,8 @@ def _list_session(session: ClientSessionSnapshot) -> tuple[Value, ...]:
     return (
         session.proxy_sessid,
         session.cs_id,
-        *_name_owner(session),
-        f"{session.host}:{session.port}" if session.host else "localhost",
+        *name_owner(session),
+        name_host(session),
         _name_database(session),
         session.transactions,
         len(session.server_sessions),
@@ -167,7 +173,7 @@ Attribute = tuple[str, int | str, str]
 
 
 def _list_attributes(session: ClientSessionSnapshot, own: bool) -> Iterator[Attribute]:
-    cluster, tenant, user = _name_owner(session)
+    cluster, tenant, user = name_owner(session)
     common: dict[str, int | str] = {
         "proxy_sessid": _as_signed(session.proxy_sessid),
         "cs_id": session.cs_id,

@@ -11,10 +11,8 @@ from typing import Any
 import pymysql
 import pytest
 
-from tests.support.servers import Proxy, Server
+from tests.support.servers import Proxy, Server, find_module
 from tests.support.sessions import COLUMNS, connection_id, error_of, query, sessions
-
-pexpect = pytest.importorskip("pexpect")
 
 PROMPT = "odp> "
 INTERRUPTED = "ERROR 1317 (70100): Query execution was interrupted"
@@ -31,7 +29,7 @@ class Terminal:
 
     def __init__(self, program: str, port: int) -> None:
         arguments = ["--no-defaults", "--host=127.0.0.1", f"--port={port}", "--user=root@sys#ob1"]
-        self._client = pexpect.spawn(
+        self._client = find_module("pexpect", "pexpect").spawn(
             program,
             [*arguments, "--reconnect", "--skip-auto-rehash", "--no-beep", f"--prompt={PROMPT}"],
             env={**os.environ, "TERM": "dumb"},
@@ -84,6 +82,12 @@ def expect_reconnect(printed: str, number: int) -> dict[str, str]:
     return row
 
 
+def kill(terminal: Terminal, proxy: Proxy, statement: str, number: int) -> None:
+    """Let the client kill itself, and let the proxy reset the connection, as a person is slower than both."""
+    assert terminal.type(statement) == INTERRUPTED
+    proxy.child.wait_for(rf"client session {number} closed: killed_itself")
+
+
 def test_manual_session(terminal: Terminal, fresh_proxy: Proxy) -> None:
     """The client is killed by cs_id and by connection id, and reconnects by itself each time."""
     welcome = re.search(r"connection id is (\d+)", terminal.welcome)
@@ -100,20 +104,20 @@ def test_manual_session(terminal: Terminal, fresh_proxy: Proxy) -> None:
     assert (row["trans_count"], row["svr_session_count"], row["state"]) == ("0", "1", "MCS_ACTIVE_READER")
     assert int(row["pid"]) == int(row["tid"]) == fresh_proxy.child.pid
 
-    assert terminal.type(f"KILL PROXYSESSION {first};") == INTERRUPTED
+    kill(terminal, fresh_proxy, f"KILL PROXYSESSION {first};", first)
     second = expect_reconnect(terminal.type("SHOW PROXYSESSION;"), first + 1)
     assert int(second["proxy_sessid"]) == int(row["proxy_sessid"]) + 1
 
     [[number]] = [list(found.values()) for found in read_table(terminal.type("SELECT CONNECTION_ID ();"))]
-    assert terminal.type(f"KILL PROXYSESSION {int(number)};") == INTERRUPTED
+    kill(terminal, fresh_proxy, f"KILL PROXYSESSION {int(number)};", first + 1)
     third = expect_reconnect(terminal.type("SHOW PROXYSESSION;"), first + 2)
     assert int(third["proxy_sessid"]) == int(row["proxy_sessid"]) + 2
 
 
 @pytest.mark.parametrize("statement", ["KILL PROXYSESSION {}", "KILL {}", "kill connection {} ", "KILL '{}'"])
-def test_plain_kill_in_the_terminal(terminal: Terminal, statement: str) -> None:
+def test_plain_kill_in_the_terminal(terminal: Terminal, fresh_proxy: Proxy, statement: str) -> None:
     """Every spelling of the statement ends the client's own session with 1317."""
-    assert terminal.type(statement.format(1) + ";") == INTERRUPTED
+    kill(terminal, fresh_proxy, statement.format(1) + ";", 1)
     expect_reconnect(terminal.type("SHOW PROXYSESSION;"), 2)
 
 
@@ -146,7 +150,7 @@ def test_ids_agree(fresh_proxy: Proxy, opened: list[Any]) -> None:
             query(clients[0], f"SHOW PROXYSESSION ATTRIBUTE {number}")
             for number in (client.thread_id(), connection_id(client))
         )
-        assert [row for row in by_cs_id if row[0] == "server_sessid"][0][1] == str(connection_id(client))
+        assert next(row for row in by_cs_id if row[0] == "server_sessid")[1] == str(connection_id(client))
         assert [row for row in by_cs_id if row[0] == "cs_id"] == [row for row in by_connection_id if row[0] == "cs_id"]
     with pytest.raises(pymysql.MySQLError, match="1094"):
         query(clients[0], "SHOW PROXYSESSION ATTRIBUTE 999999")

@@ -134,7 +134,6 @@ class Child:
 
     def wait_for(self, pattern: str, seconds: float = PATIENCE) -> re.Match[str]:
         """Wait until it has written something that matches."""
-
         deadline = time.monotonic() + seconds
         while True:
             status, text = self.status, self.output()
@@ -332,7 +331,10 @@ class Proxy:
         arguments = [sys.executable, twistd, "--pidfile=", "--nodaemon", "odp", *port, *options]
         self.child = Child(arguments, base / "log", cwd=base, env=environment)
         try:
-            self.port = int(self.child.wait_for(r"odptwist \S+ is ready on 127\.0\.0\.1:(\d+)", ready)[1])
+            found = self.child.wait_for(r"odptwist \S+ is (\w+) on 127\.0\.0\.1:(\d+)", ready)
+            if found[1] != "ready":
+                pytest.fail(f"the proxy found no server:\n{self.child.output()}")
+            self.port = int(found[2])
         except BaseException:
             self.child.end(signal.SIGKILL)
             raise

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
+import termios
+import time
 from typing import Any
 
 import pymysql
 import pytest
 from pymysql.connections import Connection
 
+from tests.support.raw_client import RawClient
 from tests.support.servers import Background, Server, wait_until
 
 COM_QUERY = 3
@@ -75,3 +79,27 @@ def start_statement(client: Connection, statement: str, server: Server, direct: 
 
     wait_until(works, what=f"{statement} on the server")
     return running
+
+
+def make_large(direct: Connection) -> bytes:
+    """Return a SELECT whose result has 640 MB."""
+    query(direct, "DROP TABLE IF EXISTS test.wide", "CREATE TABLE test.wide (id INT PRIMARY KEY, text VARCHAR(1000))")
+    values = ", ".join(f"({number}, REPEAT('x', 1000))" for number in range(800))
+    query(direct, f"INSERT INTO test.wide VALUES {values}")
+    return b"SELECT a.text FROM test.wide a, test.wide b"
+
+
+class Stall:
+    """Watches how much waits in the kernel for a client that does not read."""
+
+    def __init__(self, client: RawClient) -> None:
+        self._client = client
+        self._waiting = b""
+        self._since = 0.0
+
+    def lasts(self) -> bool:
+        """Say whether nothing has come for so long that nothing will come: all buffers before it are full."""
+        waiting = fcntl.ioctl(self._client.socket.fileno(), termios.FIONREAD, b"\0" * 4)
+        if waiting != self._waiting:
+            self._waiting, self._since = waiting, time.monotonic()
+        return time.monotonic() - self._since > 0.3
