@@ -4,10 +4,10 @@
 sends it. A killer reads the announcement, sends KILL QUERY, and does not send the next one before the victim has gone
 two statements further.
 
-A hit is *right* if the statement had begun before the kill was sent; what the victim runs then is what the killer can
-mean. It is *wrong* if the statement began after the kill was sent: whoever sent the kill cannot have meant it. All
-times are those of the two clients (begun: before the victim sends the statement; sent: when the killer's `send` has
-returned), so a hit that is called wrong is wrong for sure.
+A hit is *right* if the statement ran when the kill was sent: that is what the killer can mean. It is *wrong* if the
+statement began after the kill was sent. All times are those of the two clients, and of two times the kinder one counts
+(begun: before the victim sends the statement; sent: any time between the call of the killer's `send` and its return),
+so a hit that is called wrong is wrong for sure.
 """
 
 from __future__ import annotations
@@ -40,9 +40,10 @@ _SOURCE = "(SELECT 1 x UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 
 
 @frozen
 class Shot:
-    """A kill: the statement that was announced, and when the kill was sent and answered."""
+    """A kill: the statement that was announced, and when the kill was sent (after `aimed`) and answered."""
 
     named: int
+    aimed: float
     sent: float
     answered: float
 
@@ -117,11 +118,12 @@ def shoot(asker: Connection[Any], target: int, rounds: int, shared: mmap.mmap) -
     for _ in range(rounds):
         time.sleep(pause.random() * 0.003)
         (named,) = struct.unpack_from("Q", shared, 0)
+        aimed = time.monotonic()
         asker._execute_command(COM_QUERY, f"KILL QUERY {target}")
         sent = time.monotonic()
         asker._read_query_result()
         answered = time.monotonic()
-        shots.append(Shot(named, sent, answered))
+        shots.append(Shot(named, aimed, sent, answered))
         (now,) = struct.unpack_from("Q", shared, 0)
         while struct.unpack_from("Q", shared, 0)[0] < now + 2:
             if time.monotonic() > answered + PATIENCE:
@@ -168,7 +170,7 @@ def judge(shots: Sequence[Shot], record: Record) -> Counter[str]:
         while place < len(shots) and shots[place].sent < begun:
             place += 1
         # `shots[place]` is the first kill that was sent after the statement had begun.
-        if place < len(shots) and shots[place].sent <= end:
+        if place < len(shots) and shots[place].aimed <= end:
             counts["named" if number in named else "moved"] += 1
         elif place and begun < shots[place - 1].answered:
             counts["before"] += 1

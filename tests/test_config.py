@@ -77,7 +77,9 @@ class SettingsTests(SynchronousTestCase):
     def test_short_file(self) -> None:
         """One value may stand without brackets, and a cluster without servers is the embedded one."""
         settings = self.load('port = 2999\nserver = "h:1"\ncluster_name = "x"')
-        self.assertEqual((settings.endpoints, settings.clusters[0].servers), (("tcp:2999:backlog=1024",), (Address("h", 1),)))
+        self.assertEqual(
+            (settings.endpoints, settings.clusters[0].servers), (("tcp:2999:backlog=1024",), (Address("h", 1),))
+        )
         settings = self.load('[[cluster]]\nname = "ob1"')
         self.assertTrue(settings.embedded)
         self.assertEqual(settings.clusters[0].name, "ob1")

@@ -238,7 +238,7 @@ class Registry(ServerFactory):
             "client session {cs_id}: {verb} of {target}, {why}",
             cs_id=victim.cs_id,
             verb=verb.value,
-            target="itself" if target.ss_id is None else f"server session {target.ss_id}",
+            target="the session" if target.ss_id is None else f"server session {target.ss_id}",
             why=why,
         )
         if target.ss_id is not None:
@@ -250,7 +250,7 @@ class Registry(ServerFactory):
             return await kill_query(victim, helper)
         if after is not None and victim.unfinished:
             victim.mark_for_end(why, after.seconds)
-            return KillReport(victim.cs_id, KillOutcome.MARKED)
+            return KillReport(victim.cs_id, KillOutcome.MARKED, "ends with its transaction or statement")
         if victim.cs_id == by.cs_id:
             victim.doom = CloseReason.KILLED_ITSELF
             return KillReport(victim.cs_id, KillOutcome.ITSELF)

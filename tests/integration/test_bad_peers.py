@@ -237,12 +237,12 @@ def test_client_that_stops_reading_and_vanishes(peers: ProxyProcess) -> None:
 @pytest.mark.parametrize("end", [Close(), Abort()], ids=["close", "abort"])
 @pytest.mark.parametrize("when", [When.CONNECTED, When.LOGIN])
 def test_server_that_hangs_up_amid_the_login(peers: ProxyProcess, when: When, end: Action) -> None:
-    """A server that ends the connection at the greeting or at the response means 2003 for the client."""
+    """A server that ends the connection at the greeting or at the response means 1429 for the client."""
     peers.script(Step(On(when), end))
     with peers.client() as client:
         login = client.login(password=b"secret")
         assert isinstance(login, Err)
-        assert login.code == 2003
+        assert login.code == 1429
         assert client.is_closed()
 
 
@@ -252,7 +252,7 @@ def test_server_that_hangs_up_after_it_asked(peers: ProxyProcess) -> None:
     with peers.client() as client:
         login = client.login(password=b"secret")
         assert isinstance(login, Err)
-        assert login.code in (2003, 2013)
+        assert login.code in (1429, 1158)
         assert client.is_closed()
 
 
@@ -261,18 +261,18 @@ def test_server_that_hangs_up_after_it_asked(peers: ProxyProcess) -> None:
     [
         pytest.param(error(1040, "Too many connections", "08004"), 1040, id="too many"),
         pytest.param(error(1040, "Too many connections", with_state=False), 1040, id="too many, without a state"),
-        pytest.param(SendRaw(b"HTTP/1.1 400 Bad Request\r\n\r\n"), 2003, id="http"),
-        pytest.param(SendRaw(b"SSH-2.0-OpenSSH_9.2p1\r\n"), 2003, id="ssh"),
-        pytest.param(SendRaw(frame(GREETING.encode(), 1)), 2003, id="sequence"),
-        pytest.param(SendRaw(frame(b"\x09" + GREETING.encode()[1:], 0)), 2003, id="protocol 9"),
-        pytest.param(SendRaw(frame(GREETING.encode()[:20], 0)), 2003, id="cut"),
-        pytest.param(SendRaw(frame(b"", 0)), 2003, id="empty"),
-        pytest.param(Send(Ok().encode(0)), 2003, id="ok"),
-        pytest.param(SendRaw(frame(b"\xff\x10", 0)), 2003, id="half an error"),
+        pytest.param(SendRaw(b"HTTP/1.1 400 Bad Request\r\n\r\n"), 1429, id="http"),
+        pytest.param(SendRaw(b"SSH-2.0-OpenSSH_9.2p1\r\n"), 1429, id="ssh"),
+        pytest.param(SendRaw(frame(GREETING.encode(), 1)), 1429, id="sequence"),
+        pytest.param(SendRaw(frame(b"\x09" + GREETING.encode()[1:], 0)), 1429, id="protocol 9"),
+        pytest.param(SendRaw(frame(GREETING.encode()[:20], 0)), 1429, id="cut"),
+        pytest.param(SendRaw(frame(b"", 0)), 1429, id="empty"),
+        pytest.param(Send(Ok().encode(0)), 1429, id="ok"),
+        pytest.param(SendRaw(frame(b"\xff\x10", 0)), 1429, id="half an error"),
     ],
 )
 def test_server_that_does_not_greet(peers: ProxyProcess, sent: Action, code: int) -> None:
-    """An ERR in place of the greeting reaches the client as it is; anything else is 2003."""
+    """An ERR in place of the greeting reaches the client as it is; anything else is 1429."""
     peers.script(Step(On(When.CONNECTED), sent, Close()))
     with peers.client() as client:
         login = client.login()
@@ -285,14 +285,14 @@ def test_server_that_does_not_greet(peers: ProxyProcess, sent: Action, code: int
     ("sent", "code"),
     [
         pytest.param(error(1045, "Access denied", "28000"), 1045, id="refused"),
-        pytest.param(SendRaw(frame(bytes(7), 5)), 2003, id="sequence"),
-        pytest.param(Send(b"\x42what?"), 2003, id="nonsense"),
-        pytest.param(SendRaw(b"\xff\xff\xff\x02"), 2003, id="oversized"),
-        pytest.param(SendRaw(frame(b"", 2)), 2003, id="empty"),
+        pytest.param(SendRaw(frame(bytes(7), 5)), 1429, id="sequence"),
+        pytest.param(Send(b"\x42what?"), 1429, id="nonsense"),
+        pytest.param(SendRaw(b"\xff\xff\xff\x02"), 1429, id="oversized"),
+        pytest.param(SendRaw(frame(b"", 2)), 1429, id="empty"),
     ],
 )
 def test_server_that_answers_a_login_badly(peers: ProxyProcess, sent: Action, code: int) -> None:
-    """A refusal reaches the client as it is; nonsense is 2003."""
+    """A refusal reaches the client as it is; nonsense is 1429."""
     peers.script(Step(On(When.LOGIN), sent, Stall()))
     with peers.client() as client:
         login = client.login(password=b"secret")
@@ -303,13 +303,13 @@ def test_server_that_answers_a_login_badly(peers: ProxyProcess, sent: Action, co
 
 @pytest.mark.parametrize("when", [When.CONNECTED, When.LOGIN])
 def test_server_that_stalls_amid_the_login(peers: ProxyProcess, when: When) -> None:
-    """A server that takes the connection and says nothing: 2003 after the connect timeout of 5 s."""
+    """A server that takes the connection and says nothing: 1429 after the connect timeout of 5 s."""
     peers.script(Step(On(when), Stall()))
     with peers.client() as client:
         began = time.monotonic()
         login = client.login()
         assert isinstance(login, Err)
-        assert login.code == 2003
+        assert login.code == 1429
         assert 4.5 < time.monotonic() - began < 7.0
         assert client.is_closed()
 
@@ -397,7 +397,7 @@ def test_response_that_goes_on(peers: ProxyProcess, sent: Action, packets: int) 
 @pytest.mark.parametrize("end", [Close(), Abort()], ids=["close", "abort"])
 @pytest.mark.parametrize("size", [0, 1, 5, 20, 42, 50])
 def test_server_that_hangs_up_amid_a_response(peers: ProxyProcess, size: int, end: Action) -> None:
-    """Without a byte of a response it is 2013, and the session goes on; amid one it is the end of the connection."""
+    """Without a byte of a response it is 1158, and the session goes on; amid one it is the end of the connection."""
     whole = b"".join(frame(payload, number) for number, payload in enumerate(RESULT, 1))
     assert size < len(whole)
     peers.script(Step(On.query("SELECT 1"), SendRaw(whole[:size]), Later(0.05, end)))
@@ -407,7 +407,7 @@ def test_server_that_hangs_up_amid_a_response(peers: ProxyProcess, size: int, en
         if size:
             ends_with_error_or_cut(client)
             return
-        assert client.read_error().code == 2013
+        assert client.read_error().code == 1158
         peers.script()
         assert client.query("SELECT 1").rows == [(b"1",)]
 
@@ -425,7 +425,7 @@ def test_server_that_hangs_up_amid_a_response(peers: ProxyProcess, size: int, en
 )
 @pytest.mark.parametrize("password", [b"", b"secret"], ids=["repeatable", "not repeatable"])
 def test_server_that_speaks_unasked(peers: ProxyProcess, actions: tuple[Action, ...], password: bytes) -> None:
-    """A server session that ends while idle is replaced unnoticed; where it cannot be, the next statement says 2013."""
+    """A server session that ends while idle is replaced unnoticed; where it cannot be, the next statement says 1158."""
     peers.script(Step(On.query("SELECT 1"), Send(*RESULT), *(Later(0.05, action) for action in actions)))
     with peers.client() as client:
         client.login(password=password)
@@ -434,7 +434,7 @@ def test_server_that_speaks_unasked(peers: ProxyProcess, actions: tuple[Action, 
         time.sleep(0.3)
         client.send(QUERY + b"SELECT 2")
         if password:
-            assert_refused(client, 2013)
+            assert_refused(client, 1158)
         else:
             assert client.read_result().rows == [(b"1",)]
 
@@ -459,11 +459,11 @@ def test_client_that_leaves_a_server_that_does_not_read(peers: ProxyProcess) -> 
         client.send(QUERY + b"SELECT 1")
         send_until_stopped(client, memoryview(frame(QUERY + b"SELECT " + bytes(8_000_000), 0) * 10))
         client.abort()
-    assert peers.open_files(at_most=files, patience=2.0) == files
+    assert peers.open_files(at_most=files, patience=8.0) == files
 
 
 def test_server_that_is_lost_while_it_does_not_read(peers: ProxyProcess) -> None:
-    """What a server does not take is not hoarded; when it ends, the client may finish its command, and gets 2013."""
+    """What a server does not take is not hoarded; when it ends, the client may finish its command, and gets 1158."""
     peers.script(Step(On(When.LOGIN), LoggedIn(), StopReading(), Later(1.5, Abort())))
     memory = peers.proxy.resident_kib()
     command = memoryview(frame(QUERY + b"SELECT " + b"1" * 16_000_000, 0))
@@ -473,7 +473,7 @@ def test_server_that_is_lost_while_it_does_not_read(peers: ProxyProcess) -> None
         assert peers.proxy.resident_kib() < memory + 4_000
         client.socket.settimeout(5.0)
         client.socket.sendall(command[sent:])
-        assert client.read_error().code == 2013
+        assert client.read_error().code == 1158
         peers.script()
         assert client.query("SELECT 1").rows == [(b"1",)]
 

@@ -12,8 +12,8 @@ from odptwist.errors import SqlError, unknown_thread
 from odptwist.identity import Identity
 from odptwist.interfaces import ISessionDirectory
 from odptwist.snapshots import (
-    AfterTransaction,
     Address,
+    AfterTransaction,
     Asker,
     ClientSessionSnapshot,
     KillOutcome,
