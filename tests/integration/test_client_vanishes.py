@@ -14,9 +14,9 @@ import pytest
 from pymysql.connections import Connection
 
 from tests.support.servers import Proxy, Server, wait_until
-from tests.support.sessions import connection_id, query, send, sessions
+from tests.support.sessions import attributes, connection_id, query, send, sessions
 
-COMPUTING = "SELECT COUNT(*) FROM seq_1_to_1000000 a, seq_1_to_1000000 b WHERE a.seq * b.seq % 7 = 8"
+COMPUTING = "SELECT COUNT(*) FROM test.seq_1_to_1000000 a, test.seq_1_to_1000000 b WHERE a.seq * b.seq % 7 = 8"
 MOST = 1.0
 
 
@@ -45,14 +45,7 @@ def kill_server_session(victim: Connection, proxy: Proxy) -> None:
     """Kill the victim's server session from another session."""
     with proxy.connect() as asker:
         number = victim.thread_id()
-        ((_, _, _, name, *_),) = (("", "", "", value) for name, value, _ in attributes_of(asker, number))
-        query(asker, f"KILL PROXYSESSION {number} {name}")
-
-
-def attributes_of(asker: Connection, number: int) -> list[tuple[str, str, str]]:
-    """Return the attribute of a session that tells the number of its server session."""
-    rows = query(asker, f"SHOW PROXYSESSION ATTRIBUTE {number}")
-    return [row for row in rows if row[0] == "ss_id"]
+        query(asker, f"KILL PROXYSESSION {number} {attributes(asker, number)['ss_id']}")
 
 
 def kill(victim: Connection, proxy: Proxy) -> None:
@@ -75,7 +68,7 @@ def test_lock_of_a_statement_that_computes(
         victim = proxy.connect()
         number = connection_id(victim)
         query(victim, "BEGIN", f"UPDATE {row} SET n = 7 WHERE id = 1")
-        send(victim, COMPUTING) if False else victim._execute_command(3, COMPUTING)
+        send(victim, COMPUTING)
         wait_until(lambda: "seq_1_to" in mariadb.processes(direct).get(number, ("", ""))[1], what="the statement")
         time.sleep(0.1)
         query(heir, "SET innodb_lock_wait_timeout = 10")

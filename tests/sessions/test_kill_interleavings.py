@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum, unique
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -316,7 +317,7 @@ def _split(answer: bytes, random: Random) -> list[bytes]:
         # Five chunks for each packet, so that a place in the list tells where in the answer it is.
         cuts = sorted(random.randrange(size + 1) for _ in range(4)) if how > 0.8 else [0, 0, 0, 0]
         places = [0, *cuts, size]
-        chunks += [packet[a:b] for a, b in zip(places, places[1:], strict=False)]
+        chunks += [packet[a:b] for a, b in pairwise(places)]
     return chunks
 
 
