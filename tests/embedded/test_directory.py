@@ -137,7 +137,9 @@ class LifeTests(DataDirectoryTestCase):
     def test_lock_is_not_inherited(self) -> None:
         """A child does not inherit the lock: seekdb would keep itself alive."""
         self.directory.let_server_live()
-        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False):
+        program = [sys.executable, "-c", "print(flush=True); input()"]
+        with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=False) as child:
+            child.stdout.readline()  # the parent goes on before exec has closed the child's descriptors
             self.directory.let_server_end()
             self.assertTrue(self.server_may_end())
 
