@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable
 from typing import Any
 from typing import Protocol as Shape
 
@@ -19,6 +18,7 @@ from odptwist.identity import Identity
 from odptwist.machines.exchange import Tracker
 from odptwist.sessions.commands import look
 from odptwist.sessions.conversation import Conversation
+from odptwist.sessions.grants import read_privileges
 from odptwist.sessions.kill import Told
 from odptwist.sessions.login import Login, Peer
 from odptwist.sessions.opening import Opened, open_server_session, open_side_session
@@ -334,18 +334,17 @@ class ClientSession(Conversation):
         """
         if self._privileges is None:
             bound = self.bound
-            side: ServerSession | None = None
-            if bound is None or bound.in_dialogue or self.statement_running:
-                if self.plan is None or not self.repeatable:
-                    return Privileges.NONE
+            if bound is not None and not bound.in_dialogue and not self.statement_running:
+                self._privileges = await read_privileges(bound)
+            elif self.plan is not None and self.repeatable:
                 address = self.surroundings.servers_for(self.plan.identity)[0]
-                bound = side = await open_side_session(self.surroundings, self.plan, address)
-            try:
-                result = await bound.query("SHOW GRANTS")
-            finally:
-                if side is not None:
+                side = await open_side_session(self.surroundings, self.plan, address)
+                try:
+                    self._privileges = await read_privileges(side)
+                finally:
                     side.quit()
-            self._privileges = _privileges((row[0] or b"").decode("utf-8", "replace") for row in result.rows)
+            else:
+                return Privileges.NONE
         return self._privileges
 
     # -- ends ---------------------------------------------------------------------------------------------------------
@@ -422,18 +421,3 @@ class ClientSession(Conversation):
         if last is not None:
             self.surroundings.tell(lambda observer: observer.session_closed(last, why, detail))
         super().connectionLost(reason)
-
-
-def _privileges(grants: Iterable[str]) -> Privileges:
-    """Read the lines of SHOW GRANTS: only what is granted on everything counts."""
-    found = Privileges.NONE
-    for line in grants:
-        granted, on, _ = line.upper().partition(" ON *.* TO ")
-        if not on:
-            continue
-        names = {name.strip() for name in granted.removeprefix("GRANT ").split(",")}
-        if names & {"ALL PRIVILEGES", "ALL", "SUPER", "CONNECTION ADMIN", "CONNECTION_ADMIN"}:
-            found |= Privileges.SUPER
-        if names & {"ALL PRIVILEGES", "ALL", "PROCESS"}:
-            found |= Privileges.PROCESS
-    return found
