@@ -1,4 +1,7 @@
-"""A client session: one client connection, and the server session that serves it."""
+"""A client session: who the client is, the server session that serves it, and how both end.
+
+Some lines over 400: the ends and losses of a session belong into one room, where each can be held against the others.
+"""
 
 from __future__ import annotations
 
