@@ -275,8 +275,9 @@ class Conversation(Session):
         try:
             answer = await coming
         except SqlError as refusal:
-            self.send_error(refusal)
-            self._answered(refusal.code)
+            if self.reason is None:  # else it only says that the answer was cancelled, because this session ended
+                self.send_error(refusal)
+                self._answered(refusal.code)
             return
         status = self.tracker.status & _LASTING_STATUS
         agreed = self.plan.agreed if self.plan is not None else 0
