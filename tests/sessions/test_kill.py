@@ -270,6 +270,16 @@ class KillTests(SynchronousTestCase):
         self.assertEqual((self.victim.wire.ended, self.server.wire.ended), ("closed", "aborted"))
         self.assertEqual(self.house.reactor.getDelayedCalls(), [])
 
+    def test_killer_that_is_killed_by_another(self) -> None:
+        """A killer that is itself killed while it waits is cut without a made-up error."""
+        other, _ = self.house.log_in()
+        self.victim.query(b"SELECT SLEEP(60)")
+        self.asker.query(b"KILL 2")
+        other.query(b"KILL 1")
+        self.house.turn()
+        self.assertEqual(self.asker.payloads(), [])
+        self.assertEqual(self.asker.wire.ended, "aborted")
+
     def test_ambiguous_number(self) -> None:
         """A number that is one session's cs_id and another's connection id names both, so neither is hit."""
         self.server.thread_id = 3
