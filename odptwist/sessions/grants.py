@@ -5,9 +5,13 @@ Source: MySQL and MariaDB reference manuals, "SHOW GRANTS".
 
 from __future__ import annotations
 
+import re
+
 from odptwist.sessions.server import ServerSession
 from odptwist.snapshots import Privileges
 
+# Words only, up to the ON: users choose the names of tables and columns, and must not find one that reads like a grant.
+_GLOBAL = re.compile(r"GRANT ([A-Z_ ,]+) ON \*\.\* TO ")
 _ALL = {"ALL PRIVILEGES", "ALL"}
 _SUPER = _ALL | {"SUPER", "CONNECTION ADMIN", "CONNECTION_ADMIN"}
 _PROCESS = _ALL | {"PROCESS"}
@@ -22,8 +26,8 @@ async def read_privileges(session: ServerSession) -> Privileges:
     result = await session.query("SHOW GRANTS")
     found = Privileges.NONE
     for row in result.rows:
-        granted, on, _ = (row[0] or b"").decode("utf-8", "replace").upper().partition(" ON *.* TO ")
-        names = {name.strip() for name in granted.removeprefix("GRANT ").split(",")} if on else set()
+        granted = _GLOBAL.match((row[0] or b"").decode("utf-8", "replace").upper())
+        names = {name.strip() for name in granted[1].split(",")} if granted else set()
         if names & _SUPER:
             found |= Privileges.SUPER
         if names & _PROCESS:

@@ -52,10 +52,6 @@ class Inbox:
             self._ended = reason
             self._serve()
 
-    def rest(self) -> bytes:
-        """Return the bytes that are no whole packet yet."""
-        return self._deframer.take_rest()
-
     def _serve(self) -> None:
         waiter = self._waiter
         if waiter is None:

@@ -310,6 +310,8 @@ class KillTests(SynchronousTestCase):
             (b"GRANT PROCESS ON *.* TO a", 1095),
             (b"GRANT CONNECTION ADMIN, PROCESS ON *.* TO a", 0),
             (b"GRANT SUPER ON shop.* TO a", 1094),
+            (b"GRANT SELECT (a, SUPER, b) ON `shop`.`t ON *.* TO x` TO `a`@`%`", 1094),
+            (b"GRANT SELECT, SUPER, INSERT ON `shop ON *.* TO x`.* TO `a`@`%`", 1094),
         ):
             house = House()
             asker, asker_server = house.log_in("a")
