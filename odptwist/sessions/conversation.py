@@ -90,6 +90,8 @@ class Conversation(Session):
         self._held = False
         self._awaited: tuple[Deferred[None], ...] = ()
         self._server_full = False
+        self._client_full = False
+        self._held_for_client = False
         self._paused = False
         self.dialogue: Deferred[None] | None = None
 
@@ -306,7 +308,10 @@ class Conversation(Session):
         if self.doom is not None:
             self.end(self.doom, reset=True)
             return
-        if self.tracker.kept:
+        if self._client_full:
+            # A client that sends proxy statements and reads no answers must not fill our memory with them.
+            self._held_for_client = True
+        elif self.tracker.kept:
             # Not at once: a client that sends thousands of proxy statements ahead must not keep the others waiting.
             self.surroundings.reactor.callLater(0, self._next)
         else:
@@ -324,14 +329,19 @@ class Conversation(Session):
     # -- flow control: each side is read as fast as the other takes it ------------------------------------------------
 
     def pauseProducing(self) -> None:
-        """Stop reading from the server: the client does not take more."""
+        """Stop reading from the server, and answering: the client does not take more."""
+        self._client_full = True
         if self.bound is not None:
             self.bound.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
-        """Go on reading from the server."""
+        """Go on reading from the server, and answering."""
+        self._client_full = False
         if self.bound is not None:
             self.bound.transport.resumeProducing()
+        if self._held_for_client:
+            self._held_for_client = False
+            self._next()
 
     def stopProducing(self) -> None:
         """Be told that the connection ends; `connectionLost` follows."""

@@ -193,6 +193,23 @@ class CommandTests(SynchronousTestCase):
         self.server.wire.producer.resumeProducing()
         self.assertFalse(self.client.wire.paused)
 
+    def test_client_that_does_not_read_the_proxys_answers(self) -> None:
+        """A client that takes no more gets no more answers of the proxy's own, and soon is not read, until it reads."""
+        self.client.wire.producer.pauseProducing()
+        self.client.query(b"KILL QUERY 1")
+        written = len(self.client.wire.written)
+        for _ in range(6000):
+            self.client.query(b"KILL QUERY 1")
+        self.house.turn()
+        self.assertEqual(len(self.client.wire.written), written)
+        self.assertTrue(self.client.wire.paused)
+        self.client.payloads()
+        self.client.wire.producer.resumeProducing()
+        for _ in range(400):
+            self.house.turn()
+        self.assertEqual(len(self.client.payloads()), 6000)
+        self.assertFalse(self.client.wire.paused)
+
 
 @implementer(ISessionObserver)
 class Recorder:
