@@ -6,6 +6,8 @@ Two readers share one lexer. `TokenStream` reads a text as ODP does: brackets, a
 count, and a number is an INT only with 1 to 17 digits. `hides_kill` reads it as the server will, to find a KILL that
 would reach it.
 
+Some lines over 400, because both readers must agree on what a token is.
+
 What `hides_kill` cannot see: `PREPARE s FROM @v`, a text that an expression builds (EXECUTE IMMEDIATE CONCAT(@a, @b), a
 hexadecimal literal), a stored program that kills, what NO_BACKSLASH_ESCAPES makes of `'\'`, and what follows comments
 nested in an executable comment that the server skips. What it refuses although nothing is killed at once: CREATE

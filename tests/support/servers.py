@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
@@ -173,7 +174,7 @@ class Child:
         Path(f"/proc/{self.pid}/clear_refs").write_text("5")
 
 
-class Server:
+class Server(ABC):
     """A server that the tests run, seen without the proxy.
 
     Attributes:
@@ -193,14 +194,17 @@ class Server:
         options = {"autocommit": True, "connect_timeout": 10, "read_timeout": 60, "charset": "utf8mb4", **more}
         return pymysql.connect(user=user, **self._where(), **options)
 
+    @abstractmethod
     def _where(self) -> dict[str, Any]:
-        raise NotImplementedError
+        """Return what PyMySQL needs to find it."""
 
+    @abstractmethod
     def _knock(self) -> socket.socket:
-        raise NotImplementedError
+        """Return a new connection to it."""
 
+    @abstractmethod
     def _arguments(self) -> list[str]:
-        raise NotImplementedError
+        """Return its command line."""
 
     def start(self) -> None:
         """Start it, and wait until it answers a login."""
