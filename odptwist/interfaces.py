@@ -20,6 +20,10 @@ from odptwist.snapshots import (
     KillReport,
     KillScope,
     KillTarget,
+    Purpose,
+    ReadPolicy,
+    ServerFinding,
+    ServerStanding,
     ServerTraits,
     Verb,
 )
@@ -30,15 +34,30 @@ class IClusters(Interface):
 
     names = Attribute("Collection[str]: the clusters' names, at least one")
     default_name = Attribute("str: the cluster of a user who names none")
+    generation = Attribute(
+        "int: rises whenever the role of a server changes, or whether it is up, or a cluster's servers"
+    )
 
-    def servers(cluster: str) -> Sequence[Address]:
-        """Return the servers of a known cluster, in the order of the settings; never empty."""
+    def standings(cluster: str) -> Sequence[ServerStanding]:
+        """Return what is known about each server of a known cluster, in the order of the settings; never empty."""
+
+    def read_policy(cluster: str) -> ReadPolicy:
+        """Return which reads of a known cluster may go to replicas."""
 
     def accepts_tenant(cluster: str, tenant: str) -> bool:
         """Return whether users of a cluster without real tenants may give this one as a label."""
 
     def heard(address: Address, traits: ServerTraits) -> None:
         """Be told what a server said in its greeting."""
+
+    def found(address: Address, finding: ServerFinding) -> None:
+        """Be told that a health check succeeded, and what it found: the server is up."""
+
+    def failed(address: Address, why: str) -> None:
+        """Be told that a server could not be reached or did not answer; enough of these in a row make it down."""
+
+    def suspect(address: Address) -> None:
+        """Be told that a server is not what it was taken for (it refused a write, say): have it checked at once."""
 
     def promise() -> ServerTraits | None:
         """Return what every server that was heard can do, None as long as none was."""
@@ -48,17 +67,33 @@ class IClusters(Interface):
 
 
 class IRouter(Interface):
-    """Chooses servers. Called once per new server session, never per query; must not block."""
+    """Chooses servers: for a new client session, then once per purpose, and again when the servers' standing changes.
 
-    def choose_servers(identity: Identity, servers: Sequence[Address]) -> Sequence[Address]:
+    Never called per statement; must not block.
+    """
+
+    def choose_servers(identity: Identity, servers: Sequence[ServerStanding], purpose: Purpose) -> Sequence[Address]:
         """Return the servers to try, best first.
 
         Args:
             identity: who logs in.
             servers: all servers of the identity's cluster, in the order of the settings; never empty.
+            purpose: what for.
 
         Returns:
-            A selection of `servers`. If it is empty or this raises, `servers` is used as it is (and the fault logged).
+            Addresses of `servers`; none if no server will do now, which the client is told as an error. If this raises
+            or names others, all of `servers` are tried in order (and the fault logged).
+        """
+
+
+class IVerifierSource(Interface):
+    """Knows how accounts prove who they are, so that the proxy can check a client and log in for it elsewhere."""
+
+    def verifiers(identity: Identity) -> Deferred[Sequence[bytes]]:
+        """Fire with the mysql_native_password verifiers that an account may have: SHA1(SHA1(password)), 20 bytes each.
+
+        None of them if the account is not known; then the server asks the client itself, and the proxy cannot log in
+        for it again. Must not fail; a failure is logged and means the same.
         """
 
 

@@ -19,9 +19,9 @@ from zope.interface.interface import InterfaceClass
 from odptwist import __version__
 from odptwist.access import TenantAccessPolicy
 from odptwist.cluster.killers import builtin_killers
-from odptwist.cluster.model import Cluster, Clusters
-from odptwist.cluster.routing import OrderedRouter
-from odptwist.config import Settings
+from odptwist.cluster.model import Cluster, Clusters, Server
+from odptwist.cluster.routing import RoleRouter
+from odptwist.config import ClusterSettings, Settings
 from odptwist.embedded.seekdb import EmbeddedServer
 from odptwist.errors import ConfigError, EmbeddedError, OdpError
 from odptwist.interfaces import IBackendKiller, IProxyStatement, IRouter, ISessionObserver
@@ -66,19 +66,14 @@ class ProxyService(Service):
     ) -> None:
         self._reactor = reactor
         self._settings = settings
-        self._clusters = Clusters(
-            [
-                Cluster(c.name, c.servers, c.tenants, dict(zip(c.servers, c.killers, strict=False)))
-                for c in settings.clusters
-            ]
-        )
+        self._clusters = Clusters([_cluster(each) for each in settings.clusters], reactor)
         policy = TenantAccessPolicy()
         table = StatementTable([*statements, *builtin_statements()])
         self.registry = Registry(policy)
         self._surroundings = self.registry.surroundings = Surroundings(
             reactor=reactor,
             clusters=self._clusters,
-            router=routers[0] if routers else OrderedRouter(),
+            router=routers[0] if routers else RoleRouter(),
             statements=table,
             directory=self.registry,
             numbers=Numbers(),
@@ -211,6 +206,13 @@ class ProxyService(Service):
         await self.registry.stop()
         if self._embedded is not None:
             await self._embedded.stop()
+
+
+def _cluster(settings: ClusterSettings) -> Cluster:
+    pairs = zip(settings.servers, settings.killers, strict=False)
+    servers = {address: Server(address) for address in settings.servers}
+    servers |= {address: Server(address, killer=killer) for address, killer in pairs}
+    return Cluster(settings.name, tuple(servers.values()), settings.tenants)
 
 
 def _done() -> Deferred[None]:

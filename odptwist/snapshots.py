@@ -35,6 +35,75 @@ class ServerTraits:
     plugin: str
 
 
+@unique
+class Role(Enum):
+    """What a server is in its cluster."""
+
+    PRIMARY = "primary"
+    """It takes writes."""
+    REPLICA = "replica"
+    """It follows a primary, and takes reads only."""
+    UNKNOWN = "unknown"
+    """Nobody has said or found out."""
+
+
+@unique
+class ReadPolicy(Enum):
+    """Which reads of a cluster go to replicas."""
+
+    PRIMARY = "primary"
+    """None."""
+    REPLICA_FIRST = "replica_first"
+    """All that may: outside of a transaction, without side effects."""
+    WEAK_READ = "weak_read"
+    """Of these, the SELECTs that ask for weak consistency, by hint or by `ob_read_consistency`."""
+
+
+@unique
+class Purpose(Enum):
+    """What a client session wants a server for."""
+
+    LOGIN = "login"
+    """The first one: what it will be asked is not known."""
+    READ = "read"
+    """Reads that a replica may answer."""
+    WRITE = "write"
+    """Everything else."""
+
+
+@frozen
+class ServerFinding:
+    """What a health check has found out about a server that answers.
+
+    `version` is what `SELECT VERSION()` says, or empty. `lag` is seconds behind the primary, None if not known.
+    """
+
+    role: Role = Role.UNKNOWN
+    version: str = ""
+    lag: float | None = None
+
+
+@frozen
+class ServerStanding:
+    """What is known about a server of a cluster at one moment.
+
+    `weight` is its share of reads among its kind. `up` is false once enough attempts in a row have failed: `failures`
+    counts them, `failed_at` is the time of the last one (seconds since 1970, 0 for never), and `why` says what went
+    wrong then. A server that is down is tried again by the health check only.
+    """
+
+    cluster: str
+    address: Address
+    weight: int = 1
+    role: Role = Role.UNKNOWN
+    up: bool = True
+    version: str = ""
+    lag: float | None = None
+    failures: int = 0
+    failed_at: float = 0.0
+    why: str = ""
+
+
 @frozen
 class Versions:
     """ODP's counters, one per class of session state; higher means newer."""

@@ -28,7 +28,7 @@ from odptwist.sessions.opening import Opened, open_server_session, open_side_ses
 from odptwist.sessions.server import LoginPlan, ServerSession
 from odptwist.sessions.surroundings import Surroundings
 from odptwist.sessions.transport import watch_peer
-from odptwist.snapshots import Asker, ClientSessionSnapshot, Privileges
+from odptwist.snapshots import Asker, ClientSessionSnapshot, Privileges, Purpose
 from odptwist.wire.constants import (
     COM_QUERY,
     COM_STMT_PREPARE,
@@ -340,8 +340,10 @@ class ClientSession(Conversation):
             if bound is not None and not bound.in_dialogue and not self.statement_running:
                 self._privileges = await read_privileges(bound)
             elif self.plan is not None and self.repeatable:
-                address = self.surroundings.servers_for(self.plan.identity)[0]
-                side = await open_side_session(self.surroundings, self.plan, address)
+                addresses = self.surroundings.servers_for(self.plan.identity, Purpose.LOGIN)
+                if not addresses:
+                    return Privileges.NONE
+                side = await open_side_session(self.surroundings, self.plan, addresses[0])
                 try:
                     self._privileges = await read_privileges(side)
                 finally:

@@ -12,7 +12,7 @@ from odptwist.identity import DEFAULT_TENANT, Identity
 from odptwist.machines.server_login import FALLBACK, authenticates_tenants
 from odptwist.sessions.server import LoginPlan, ServerSession
 from odptwist.sessions.surroundings import Account, Surroundings
-from odptwist.snapshots import Address
+from odptwist.snapshots import Address, Purpose
 from odptwist.wire.constants import CHARSET_UTF8MB4_GENERAL_CI
 from odptwist.wire.handshake import Greeting, HandshakeResponse
 
@@ -51,7 +51,7 @@ async def open_server_session(
         ServerUnreachable: no server could be reached.
     """
     failures = []
-    for address in surroundings.servers_for(plan.identity):
+    for address in surroundings.servers_for(plan.identity, Purpose.LOGIN):
         session = ServerSession(surroundings.numbers.new_ss_id(), address, surroundings)
         opening(session)
         try:

@@ -19,7 +19,7 @@ from odptwist.interfaces import (
     IStatements,
 )
 from odptwist.sessions.paused import PausedClients
-from odptwist.snapshots import Address, KillScope
+from odptwist.snapshots import Address, KillScope, Purpose
 
 
 @frozen
@@ -92,12 +92,13 @@ class Surroundings:
             except Exception:  # noqa: BLE001 - an extension may raise anything
                 _log.failure("session observer {observer} failed", observer=observer)
 
-    def servers_for(self, identity: Identity) -> tuple[Address, ...]:
-        """Return the servers to try for a login, as the router says; in the order of the settings if it fails."""
-        servers = tuple(self.clusters.servers(identity.cluster))
+    def servers_for(self, identity: Identity, purpose: Purpose) -> tuple[Address, ...]:
+        """Return the servers to try, as the router says; all in the order of the settings if it fails."""
+        standings = self.clusters.standings(identity.cluster)
+        servers = tuple(each.address for each in standings)
         try:
-            chosen = tuple(self.router.choose_servers(identity, servers))
-            if chosen and set(chosen) <= set(servers):
+            chosen = tuple(self.router.choose_servers(identity, standings, purpose))
+            if set(chosen) <= set(servers):
                 return chosen
             _log.error("router {router} chose {chosen}: servers are tried in order", router=self.router, chosen=chosen)
         except Exception:  # noqa: BLE001 - an extension may raise anything

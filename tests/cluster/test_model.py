@@ -5,11 +5,11 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from odptwist.cluster.model import Cluster, Clusters
-from odptwist.cluster.routing import OrderedRouter
+from odptwist.cluster.model import Cluster, Clusters, Server
+from odptwist.cluster.routing import RoleRouter
 from odptwist.identity import Identity
 from odptwist.interfaces import IClusters, IRouter
-from odptwist.snapshots import Address, ServerTraits
+from odptwist.snapshots import Address, Purpose, ServerStanding, ServerTraits
 
 ONE, TWO = Address("h", 1), Address("h", 2)
 
@@ -17,7 +17,9 @@ ONE, TWO = Address("h", 1), Address("h", 2)
 class ClustersTests(SynchronousTestCase):
     def test_promise(self) -> None:
         """Clients are promised what every server that was heard can do; a server's newest word counts."""
-        clusters = Clusters([Cluster("a", (ONE,), ("sys",)), Cluster("b", (TWO, ONE), ("sys",))])
+        clusters = Clusters(
+            [Cluster("a", (Server(ONE),), ("sys",)), Cluster("b", (Server(TWO), Server(ONE)), ("sys",))]
+        )
         verifyObject(IClusters, clusters)
         self.assertEqual(clusters.all_servers(), (ONE, TWO))
         self.assertIsNone(clusters.promise())
@@ -34,10 +36,14 @@ class ClustersTests(SynchronousTestCase):
         self.assertTrue(clusters.accepts_tenant("a", "shop"))
         self.assertFalse(clusters.accepts_tenant("a", "SYS"))
         clusters.add_server("a", ONE)
-        self.assertEqual(clusters.servers("a"), (ONE,))
+        self.assertEqual([each.address for each in clusters.standings("a")], [ONE])
 
-    def test_ordered_router(self) -> None:
-        """The built-in router keeps the order of the settings."""
-        router = OrderedRouter()
+
+class RoleRouterTests(SynchronousTestCase):
+    def test_order_of_the_settings(self) -> None:
+        """Where no role is known, servers are tried in the order of the settings."""
+        router = RoleRouter()
         verifyObject(IRouter, router)
-        self.assertEqual(router.choose_servers(Identity("u", "t", "c"), (TWO, ONE)), (TWO, ONE))
+        servers = (ServerStanding("c", TWO), ServerStanding("c", ONE))
+        for purpose in Purpose:
+            self.assertEqual(router.choose_servers(Identity("u", "t", "c"), servers, purpose), (TWO, ONE))

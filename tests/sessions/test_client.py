@@ -241,7 +241,7 @@ class Recorder:
 class BrokenRouter:
     """Fails, or chooses what there is not."""
 
-    def choose_servers(self, identity: Any, servers: Any) -> Any:
+    def choose_servers(self, identity: Any, servers: Any, purpose: Any) -> Any:
         """Raise."""
         raise RuntimeError("a router that fails")
 

@@ -13,8 +13,8 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 
 from odptwist.access import TenantAccessPolicy
-from odptwist.cluster.model import Cluster, Clusters
-from odptwist.cluster.routing import OrderedRouter
+from odptwist.cluster.model import Cluster, Clusters, Server
+from odptwist.cluster.routing import RoleRouter
 from odptwist.machines.exchange import plain_prefixes
 from odptwist.sessions.paused import PausedClients
 from odptwist.sessions.registry import Numbers, Registry
@@ -232,13 +232,13 @@ class House:
     ) -> None:
         self.reactor = MemoryReactorClock()
         addresses = tuple(Address("10.1.0.1", 3306 + number) for number in range(servers))
-        self.clusters = Clusters([Cluster("odp", addresses, ("sys",))])
+        self.clusters = Clusters([Cluster("odp", tuple(map(Server, addresses)), ("sys",))], self.reactor)
         self.registry = Registry(TenantAccessPolicy())
         table = StatementTable([*statements, *builtin_statements()])
         self.registry.surroundings = Surroundings(
             reactor=self.reactor,
             clusters=self.clusters,
-            router=router or OrderedRouter(),
+            router=router or RoleRouter(),
             statements=table,
             directory=self.registry,
             numbers=Numbers(),

@@ -13,7 +13,7 @@ from odptwist.answers import Answer, Column, ColumnType, Table
 from odptwist.errors import CloseReason
 from odptwist.identity import Identity
 from odptwist.interfaces import IProxyStatement, IRouter, ISessionDirectory, ISessionObserver
-from odptwist.snapshots import Address, Asker, ClientSessionSnapshot
+from odptwist.snapshots import Address, Asker, ClientSessionSnapshot, Purpose, ServerStanding
 
 
 @implementer(IPlugin, ISessionObserver)
@@ -73,8 +73,10 @@ class TurnRouter:
     def __init__(self) -> None:
         self._turn = 0
 
-    def choose_servers(self, identity: Identity, servers: Sequence[Address]) -> Sequence[Address]:
+    def choose_servers(
+        self, identity: Identity, servers: Sequence[ServerStanding], purpose: Purpose
+    ) -> Sequence[Address]:
         """Return the servers, beginning with another one each time."""
         start = self._turn % len(servers)
         self._turn += 1
-        return (*servers[start:], *servers[:start])
+        return tuple(each.address for each in (*servers[start:], *servers[:start]))
