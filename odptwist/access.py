@@ -16,8 +16,9 @@ CLUSTER_TENANT = "sys"
 class TenantAccessPolicy:
     """Everybody has their own user's sessions; SUPER and PROCESS widen that to the tenant.
 
-    For users of tenant sys they widen it to the cluster, and to sessions that have not logged in yet. The tenant's name
-    alone gives no right: on servers without tenants it is a label that the client chose.
+    For users of tenant sys they widen it to the cluster, to sessions that have not logged in yet, and to the servers
+    of all clusters. The tenant's name alone gives no right: on servers without tenants it is a label that the client
+    chose.
     """
 
     def decide(self, asker: Asker, verb: Verb, cs_id: int, owner: Identity | None) -> Decision:
@@ -31,7 +32,7 @@ class TenantAccessPolicy:
         if Privileges.SUPER in asker.privileges:
             return Decision.ALLOWED
         if Privileges.PROCESS in asker.privileges:
-            return Decision.ALLOWED if verb is Verb.SEE else Decision.DENIED
+            return Decision.ALLOWED if verb in (Verb.SEE, Verb.SEE_SERVERS) else Decision.DENIED
         return Decision.INVISIBLE
 
 

@@ -1,43 +1,85 @@
 """Settings: the TOML file, the command line, and the checks that both pass through.
 
-A fault names its key; all faults of a file are reported at once.
+A fault names its key and, in a file, its line; all faults are reported at once. No secret is in any of them.
 """
 
 from __future__ import annotations
 
-import os
-import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from attrs import Factory, field, frozen
-from cattrs import ClassValidationError, Converter, transform_error
-from cattrs.v import format_exception
 
+from odptwist.config_file import Between, ConfigFile, OneOrMore, Read
+from odptwist.config_lines import Key
+from odptwist.config_spellings import (
+    check_name,
+    check_not_empty,
+    check_port,
+    make_verifier,
+    one_of,
+    parse_account,
+    parse_address,
+    parse_verifier,
+)
 from odptwist.errors import ConfigError
-from odptwist.snapshots import Address
+from odptwist.identity import UserName
+from odptwist.snapshots import Address, ReadPolicy, Role
 
 DEFAULT_PORT = "2883"
 DEFAULT_CLUSTER = "odp"
 DEFAULT_DATA_DIR = "odp-data"
 DEFAULT_TENANTS = ("sys",)
 DEFAULT_KILLER = "kill"
-MAX_KILL_TIMEOUT = 3600
-CONFIG_SIZE_LIMIT = 1024 * 1024
+
+_ROLES = {"auto": None, "primary": Role.PRIMARY, "replica": Role.REPLICA}
+_POLICIES = {policy.value: policy for policy in ReadPolicy}
+
+
+@frozen
+class ServerSettings:
+    """One server of a cluster.
+
+    `role` is None where it is to be found out. `weight` is its share of reads among its kind. `killer` is the name of
+    an `IBackendKiller`.
+    """
+
+    address: Address
+    role: Role | None = None
+    weight: int = 1
+    killer: str = DEFAULT_KILLER
 
 
 @frozen
 class ClusterSettings:
-    """One cluster; without servers it is served by the embedded one.
-
-    `killers` has the name of the `IBackendKiller` for each of `servers`.
-    """
+    """One cluster; without servers it is served by the embedded one."""
 
     name: str
-    servers: tuple[Address, ...] = ()
+    servers: tuple[ServerSettings, ...] = ()
     tenants: tuple[str, ...] = DEFAULT_TENANTS
-    killers: tuple[str, ...] = ()
+    read_policy: ReadPolicy = ReadPolicy.PRIMARY
+
+
+@frozen
+class AccountSettings:
+    """A user whose client sessions may have further server sessions, because the proxy can check the password itself.
+
+    `tenant` and `cluster` are None for any. `verifier` is SHA1(SHA1(password)), 20 bytes.
+    """
+
+    user: str
+    tenant: str | None
+    cluster: str | None
+    verifier: bytes = field(repr=False)
+
+
+@frozen
+class ServiceAccountSettings:
+    """The proxy's own account on the servers; the password may be empty."""
+
+    user: str
+    password: str = field(repr=False)
 
 
 @frozen
@@ -51,21 +93,54 @@ class KillSettings:
 
     user: str = ""
     password: str = field(default="", repr=False)
-    timeout: float = 5.0
+    timeout: Annotated[float, Between(0.1, 3600, "seconds")] = 5.0
     abandoned: bool = True
+
+
+@frozen
+class HealthSettings:
+    """How servers are watched.
+
+    `interval` is between two checks of a server, `timeout` for one check, `retry` until a server that is down is tried
+    again by clients: seconds. So many `failures` in a row make a server down.
+    """
+
+    interval: Annotated[float, Between(0.1, 3600, "seconds")] = 2.0
+    timeout: Annotated[float, Between(0.1, 60, "seconds")] = 2.0
+    failures: Annotated[int, Between(1, 100)] = 3
+    retry: Annotated[float, Between(1, 3600, "seconds")] = 20.0
+
+
+@frozen
+class RoutingSettings:
+    """What becomes of statements when servers change or differ.
+
+    `retry_reads`: whether a read whose server was lost before it answered is run once more on another. `primary_wait`
+    is how long a write waits for a primary to appear, `settle` for how long after a write the reads of its session
+    stay on the primary: seconds.
+    """
+
+    retry_reads: bool = True
+    primary_wait: Annotated[float, Between(0, 300, "seconds")] = 5.0
+    settle: Annotated[float, Between(0, 3600, "seconds")] = 0.5
 
 
 @frozen
 class Settings:
     """What a proxy runs with.
 
-    `ports` are endpoint descriptions as Twisted understands them, or bare numbers.
+    `ports` are endpoint descriptions as Twisted understands them, or bare numbers. `service_account` is None if there
+    is none.
     """
 
     ports: tuple[str, ...] = (DEFAULT_PORT,)
     clusters: tuple[ClusterSettings, ...] = (ClusterSettings(DEFAULT_CLUSTER),)
     data_dir: Path = Path(DEFAULT_DATA_DIR)
     kill: KillSettings = KillSettings()
+    accounts: tuple[AccountSettings, ...] = ()
+    service_account: ServiceAccountSettings | None = None
+    health: HealthSettings = HealthSettings()
+    routing: RoutingSettings = RoutingSettings()
 
     @property
     def embedded(self) -> bool:
@@ -83,106 +158,50 @@ class Settings:
         return tuple(f"tcp:{port}{suffix}" if port.isdigit() else port for port in self.ports)
 
 
+# What stands in a file, table by table. None is what is missing, or so faulty that it was left out.
+
+
 @frozen
 class _ServerTable:
-    address: str
+    address: Annotated[Address | None, Read(parse_address)] = None
+    role: Annotated[Role | None, Read(one_of(_ROLES))] = None
+    weight: Annotated[int, Between(1, 1000)] = 1
     killer: str = DEFAULT_KILLER
 
 
 @frozen
 class _ClusterTable:
-    name: str
-    tenants: list[str] = Factory(lambda: list(DEFAULT_TENANTS))
+    name: Annotated[str | None, Read(check_name)] = None
+    tenants: list[Annotated[str, Read(check_not_empty)]] = Factory(lambda: list(DEFAULT_TENANTS))
+    read_policy: Annotated[ReadPolicy, Read(one_of(_POLICIES))] = ReadPolicy.PRIMARY
     server: list[_ServerTable] = Factory(list)
 
 
 @frozen
-class _File:
-    """The keys of a settings file, as they stand there."""
+class _AccountTable:
+    user: Annotated[UserName | None, Read(parse_account)] = None
+    password_sha1: Annotated[bytes | None, Read(parse_verifier)] = field(default=None, repr=False)
+    password: Annotated[bytes | None, Read(make_verifier)] = field(default=None, repr=False)
 
-    port: list[int | str] = Factory(list)
-    server: list[str] = Factory(list)
-    cluster_name: str = ""
+
+@frozen
+class _ServiceAccountTable:
+    user: Annotated[str | None, Read(check_not_empty)] = None
+    password: str = field(default="", repr=False)
+
+
+@frozen
+class _Tables:
+    port: Annotated[list[Annotated[str, Read(check_port, numbers=True)]], OneOrMore()] = Factory(list)
+    server: Annotated[list[Annotated[Address, Read(parse_address)]], OneOrMore()] = Factory(list)
+    cluster_name: Annotated[str | None, Read(check_name)] = None
     data_dir: str = ""
     cluster: list[_ClusterTable] = Factory(list)
+    account: list[_AccountTable] = Factory(list)
+    service_account: _ServiceAccountTable | None = None
     kill: KillSettings = KillSettings()
-
-
-def _converter() -> Converter:
-    converter = Converter(forbid_extra_keys=True)
-
-    def exactly(name: str, *kinds: type) -> Any:
-        def structure(value: Any, _: type) -> Any:
-            # cattrs would turn 7 into "7" and "7" into 7; a settings file should say what it means.
-            if isinstance(value, bool) is not (kinds == (bool,)) or not isinstance(value, kinds):
-                raise TypeError(f"must be {name}")
-            return value
-
-        return structure
-
-    converter.register_structure_hook(str, exactly("a text", str))
-    converter.register_structure_hook(bool, exactly("true or false", bool))
-    converter.register_structure_hook(float, exactly("a number", float, int))
-
-    def port(value: Any, _: Any) -> int | str:
-        if isinstance(value, bool) or not isinstance(value, int | str):
-            raise TypeError("must be a number or an endpoint description")
-        return value
-
-    converter.register_structure_hook(int | str, port)
-    return converter
-
-
-_CONVERTER = _converter()
-
-
-def parse_address(text: str) -> Address:
-    """Read `host:port`, `[ipv6]:port` or `unix:/path`.
-
-    Raises:
-        ValueError: with a text that says what is missing.
-    """
-    if text.startswith("unix:"):
-        path = text.removeprefix("unix:")
-        if not path.startswith("/"):
-            raise ValueError(f"'{text}': a Unix socket needs an absolute path, as in unix:/run/mysqld/mysqld.sock")
-        return Address(path=path)
-    host, colon, port = text.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise ValueError(f"'{text}': an IPv6 address needs brackets, as in [::1]:3306")
-    if not colon or not host or not port:
-        raise ValueError(f"'{text}': a server is host:port, as in 127.0.0.1:3306, or unix:/path")
-    if not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
-        raise ValueError(f"'{text}': the port must be a number from 1 to 65535")
-    return Address(host=host, port=int(port))
-
-
-def check_port(text: str) -> str:
-    """Return a bare port number or an endpoint description as it is.
-
-    Raises:
-        ValueError: it is neither. Of descriptions, only the number of tcp ones is checked here.
-    """
-    kind, colon, rest = text.partition(":")
-    number = rest.partition(":")[0].removeprefix("port=") if kind in ("tcp", "tcp6") else kind if not colon else "0"
-    if not colon and not (text.isascii() and text.isdigit()):
-        raise ValueError(f"'{text}': a port is a number or an endpoint description, as in tcp:2883:interface=127.0.0.1")
-    if not (number.isascii() and number.isdigit()) or int(number) > 65535:
-        raise ValueError(f"'{text}': the port must be a number from 0 to 65535")
-    return text
-
-
-def check_name(text: str) -> str:
-    """Return a cluster name as it is.
-
-    Raises:
-        ValueError: a client could not spell it in a user name.
-    """
-    if not text or any(c in text for c in "@#:") or not text.isprintable():
-        raise ValueError(f"'{text}': a cluster name is not empty and has none of the characters @ # :")
-    return text
+    health: HealthSettings = HealthSettings()
+    routing: RoutingSettings = RoutingSettings()
 
 
 def load_settings(
@@ -195,91 +214,141 @@ def load_settings(
     """Return the settings of a file (or none), overridden by what the command line says.
 
     Raises:
-        ConfigError: with every fault that was found.
+        ConfigError: with every fault that was found: `FILE:LINE: KEY: what is wrong`, or `--OPTION: what is wrong`.
     """
-    file = _read(path) if path else _File()
-    faults: list[str] = []
+    options: list[str] = []
+    given_ports = _given(options, "--port", check_port, ports)
+    given_servers = _given(options, "--server", parse_address, servers)
+    given_names = _given(options, "--cluster-name", check_name, () if cluster_name is None else (cluster_name,))
 
-    def checked(key: str, check: Any, value: str) -> Any:
-        try:
-            return check(value)
-        except ValueError as fault:
-            faults.append(f"{key}: {fault}")
-            return None
-
-    port_key = "--port" if ports else "port"
-    found_ports = tuple(checked(port_key, check_port, str(port)) for port in ports or file.port or (DEFAULT_PORT,))
-    name_key = "--cluster-name" if cluster_name is not None else "cluster_name"
-    name = cluster_name if cluster_name is not None else file.cluster_name or DEFAULT_CLUSTER
-    checked(name_key, check_name, name)
-    if file.cluster and not servers and (cluster_name is not None or file.cluster_name):
-        faults.append(f"{name_key}: cannot stand beside [[cluster]], which has a name of its own")
-    clusters = _clusters(file, checked)
-    faults += _check_clusters(clusters)
-    if servers or file.server or not file.cluster:
-        server_key = "--server" if servers else "server"
-        addresses = tuple(checked(server_key, parse_address, text) for text in servers or file.server)
-        if file.cluster and not servers:
-            faults.append("server: cannot stand beside [[cluster]]; put it into a [[cluster.server]]")
-        clusters = (ClusterSettings(name, addresses),)
-    if not 0 < file.kill.timeout <= MAX_KILL_TIMEOUT:
-        faults.append(f"kill.timeout: {file.kill.timeout} is not between 0 and {MAX_KILL_TIMEOUT} seconds")
-    if file.kill.password and not file.kill.user:
-        faults.append("kill.password: needs kill.user")
-    if faults:
+    file = ConfigFile.read(path) if path else ConfigFile()
+    tables = file.structure(_Tables)
+    clusters = tuple(_cluster(file, ("cluster", place), table) for place, table in enumerate(tables.cluster))
+    _check_clusters(file, tables)
+    if tables.cluster and not servers and cluster_name is not None:
+        options.append("--cluster-name: cannot stand beside [[cluster]], which has a name of its own")
+    if servers or tables.server or not tables.cluster:
+        name = (*given_names, tables.cluster_name or DEFAULT_CLUSTER)[0]
+        addresses = given_servers if servers else tables.server
+        clusters = (ClusterSettings(name, tuple(ServerSettings(address) for address in addresses)),)
+        for place in _repeats(addresses):
+            if servers:
+                options.append(f"--server: {_twice(addresses[place])}")
+            else:
+                file.fault(("server", place), _twice(addresses[place]))
+    accounts = _accounts(file, tables, {cluster.name for cluster in clusters})
+    if tables.service_account is not None and tables.service_account.user is None:
+        file.missing(("service_account", "user"))
+    if tables.kill.password and not tables.kill.user and not file.is_faulty(("kill", "user")):
+        file.fault(("kill", "password"), "needs kill.user")
+    if faults := [*options, *file.faults]:
         raise ConfigError(*faults)
-    return Settings(found_ports, clusters, Path(data_dir or file.data_dir or DEFAULT_DATA_DIR), file.kill)
-
-
-def _clusters(file: _File, checked: Callable[[str, Any, str], Any]) -> tuple[ClusterSettings, ...]:
-    return tuple(
-        ClusterSettings(
-            checked(f"cluster[{number}].name", check_name, table.name),
-            tuple(
-                checked(f"cluster[{number}].server[{place}].address", parse_address, server.address)
-                for place, server in enumerate(table.server)
-            ),
-            tuple(table.tenants),
-            tuple(server.killer for server in table.server),
-        )
-        for number, table in enumerate(file.cluster)
+    return Settings(
+        ports=tuple(given_ports or tables.port or (DEFAULT_PORT,)),
+        clusters=clusters,
+        data_dir=Path(data_dir or tables.data_dir or DEFAULT_DATA_DIR),
+        kill=tables.kill,
+        accounts=accounts,
+        service_account=_service_account(tables.service_account),
+        health=tables.health,
+        routing=tables.routing,
     )
 
 
-def _check_clusters(clusters: Sequence[ClusterSettings]) -> list[str]:
-    faults = []
-    names = [cluster.name for cluster in clusters]
-    for number, cluster in enumerate(clusters):
-        if cluster.name in names[:number]:
-            faults.append(f"cluster[{number}].name: '{cluster.name}' is there twice")
-        if not cluster.servers and len(clusters) > 1:
-            faults.append(f"cluster[{number}]: needs a [[cluster.server]]; only a sole cluster can be the embedded one")
-        if not cluster.tenants or not all(cluster.tenants):
-            faults.append(f"cluster[{number}].tenants: needs at least one name, and none that is empty")
-    return faults
+def _given(faults: list[str], option: str, read: Callable[[str], Any], texts: Sequence[str]) -> list[Any]:
+    values = []
+    for text in texts:
+        try:
+            values.append(read(text))
+        except ValueError as fault:
+            faults.append(f"{option}: {fault}")
+    return values
 
 
-def _read(path: str) -> _File:
-    try:
-        with open(path, "rb") as stream:
-            text = stream.read(CONFIG_SIZE_LIMIT + 1)
-        if len(text) > CONFIG_SIZE_LIMIT:
-            raise ConfigError(f"{path}: more than {CONFIG_SIZE_LIMIT} bytes")
-        table = tomllib.loads(text.decode())
-    except OSError as fault:
-        raise ConfigError(f"{path}: {os.strerror(fault.errno or 0)}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
-        raise ConfigError(f"{path}: not a TOML file: {fault}") from None
-    for key in ("port", "server"):
-        # One value may stand without brackets.
-        if key in table and not isinstance(table[key], list):
-            table[key] = [table[key]]
-    try:
-        return _CONVERTER.structure(table, _File)
-    except ClassValidationError as fault:
-        lines = transform_error(fault, path="settings", format_exception=_explained)
-        raise ConfigError(*(f"{path}: {line}" for line in lines)) from None
+def _check_clusters(file: ConfigFile, tables: _Tables) -> None:
+    """Check how the clusters of a file go with each other, and with the keys for a sole one."""
+    for place in _repeats([table.name for table in tables.cluster]):
+        file.fault(("cluster", place, "name"), _twice(tables.cluster[place].name))
+    if not tables.cluster:
+        return
+    if tables.cluster_name is not None:
+        file.fault(("cluster_name",), "cannot stand beside [[cluster]], which has a name of its own")
+    if tables.server:
+        file.fault(("server",), "cannot stand beside [[cluster]]; put it into a [[cluster.server]]")
+    if len(tables.cluster) > 1:
+        for place, table in enumerate(tables.cluster):
+            key = ("cluster", place)
+            if not table.server and not file.is_faulty((*key, "server")):
+                file.fault(key, "needs a [[cluster.server]]; only a sole cluster can be the embedded one")
 
 
-def _explained(fault: BaseException, kind: Any) -> str:
-    return str(fault) if isinstance(fault, TypeError) else format_exception(fault, kind)
+def _cluster(file: ConfigFile, key: Key, table: _ClusterTable) -> ClusterSettings:
+    if table.name is None:
+        file.missing((*key, "name"))
+    if not table.tenants:
+        file.fault((*key, "tenants"), "needs at least one name")
+    for place, server in enumerate(table.server):
+        if server.address is None:
+            file.missing((*key, "server", place, "address"))
+    for place in _repeats([server.address for server in table.server]):
+        file.fault((*key, "server", place, "address"), _twice(table.server[place].address))
+    for place in _repeats([server.role if server.role is Role.PRIMARY else None for server in table.server]):
+        file.fault((*key, "server", place, "role"), "another server of the cluster is the primary already")
+    return ClusterSettings(
+        table.name or "",
+        tuple(
+            ServerSettings(server.address, server.role, server.weight, server.killer)
+            for server in table.server
+            if server.address is not None
+        ),
+        tuple(table.tenants),
+        table.read_policy,
+    )
+
+
+def _accounts(file: ConfigFile, tables: _Tables, clusters: set[str]) -> tuple[AccountSettings, ...]:
+    """Return the accounts of a file; `clusters` are known beside its own, which the command line may have replaced."""
+    known = {table.name for table in tables.cluster} | clusters
+    # Where a name was left out, nobody can tell whether a cluster is unknown.
+    left_out = (
+        None in known or file.is_faulty(("cluster_name",)) or (not tables.cluster and file.is_faulty(("cluster",)))
+    )
+    for place, table in enumerate(tables.account):
+        if table.user is not None and table.user.cluster and table.user.cluster not in known and not left_out:
+            file.fault(("account", place, "user"), f"there is no cluster {table.user.cluster!r}")
+    for place in _repeats([table.user for table in tables.account]):
+        file.fault(("account", place, "user"), "is there twice")
+    accounts = (_account(file, ("account", place), table) for place, table in enumerate(tables.account))
+    return tuple(account for account in accounts if account is not None)
+
+
+def _account(file: ConfigFile, key: Key, table: _AccountTable) -> AccountSettings | None:
+    if table.user is None:
+        file.missing((*key, "user"))
+    verifier = table.password_sha1 or table.password
+    if table.password_sha1 is not None and table.password is not None:
+        file.fault((*key, "password"), "cannot stand beside password_sha1")
+    elif verifier is None and not any(file.is_faulty((*key, way)) for way in ("password_sha1", "password")):
+        file.fault(key, "needs password_sha1 or password")
+    if table.user is None or verifier is None:
+        return None
+    return AccountSettings(table.user.user, table.user.tenant or None, table.user.cluster or None, verifier)
+
+
+def _service_account(table: _ServiceAccountTable | None) -> ServiceAccountSettings | None:
+    return ServiceAccountSettings(table.user, table.password) if table and table.user is not None else None
+
+
+def _repeats(things: Sequence[Hashable]) -> list[int]:
+    """Return the places of what stands further in front too; None is nothing."""
+    seen = set()
+    repeats = []
+    for place, thing in enumerate(things):
+        if thing is not None and thing in seen:
+            repeats.append(place)
+        seen.add(thing)
+    return repeats
+
+
+def _twice(thing: object) -> str:
+    return f"{str(thing)!r} is there twice"

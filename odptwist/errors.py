@@ -83,6 +83,12 @@ class ServerUnreachable(OdpError):
     blame = Blame.SERVER
 
 
+class LoginMethodUnknown(ServerUnreachable):
+    """An account has to log in by a method that the proxy does not know."""
+
+    blame = Blame.OPERATOR
+
+
 class LoginRefused(OdpError):
     """A server refused a login.
 

@@ -25,8 +25,32 @@ class Identity:
         return f"{self.user}@{self.tenant}#{self.cluster}"
 
 
+@frozen
+class UserName:
+    """The parts of a user name; tenant and cluster are empty where it does not name them."""
+
+    user: str
+    tenant: str = ""
+    cluster: str = ""
+
+
 def parse_user_name(text: str, clusters: Collection[str], default_cluster: str) -> Identity:
-    """Read a user name as a client sends it.
+    """Read a user name as a client sends it, as `split_user_name` does.
+
+    Args:
+        text: the name from the handshake response.
+        clusters: the known clusters.
+        default_cluster: for names without a cluster.
+
+    Raises:
+        ValueError: if a part is empty or `@` follows `#`.
+    """
+    name = split_user_name(text, clusters)
+    return Identity(name.user, name.tenant or DEFAULT_TENANT, name.cluster or default_cluster)
+
+
+def split_user_name(text: str, clusters: Collection[str] = ()) -> UserName:
+    """Take a user name apart.
 
     Understood are `user`, `user@tenant`, `user#cluster`, `user@tenant#cluster[:cluster_id]` and
     `cluster:tenant:user[:cluster_id]`, where `-` and `.` may stand for `:`. ODP takes every name with two such
@@ -34,9 +58,8 @@ def parse_user_name(text: str, clusters: Collection[str], default_cluster: str) 
     common name on MySQL.
 
     Args:
-        text: the name from the handshake response.
+        text: the name.
         clusters: the known clusters, to recognise the spellings with `-` and `.`.
-        default_cluster: for names without a cluster.
 
     Raises:
         ValueError: if a part is empty or `@` follows `#`.
@@ -60,4 +83,4 @@ def parse_user_name(text: str, clusters: Collection[str], default_cluster: str) 
                 break
     if not user:
         raise ValueError("an empty user name")
-    return Identity(user=user, tenant=tenant or DEFAULT_TENANT, cluster=cluster or default_cluster)
+    return UserName(user, tenant, cluster)

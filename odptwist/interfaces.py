@@ -38,6 +38,11 @@ class IClusters(Interface):
         "int: rises whenever the role of a server changes, or whether it is up, or a cluster's servers"
     )
 
+    watched = Attribute("bool: whether health checks run, so that a change of roles will be noticed")
+
+    def when_changed() -> Deferred[None]:
+        """Fire when `generation` has risen; may be cancelled."""
+
     def standings(cluster: str) -> Sequence[ServerStanding]:
         """Return what is known about each server of a known cluster, in the order of the settings; never empty."""
 
@@ -115,6 +120,7 @@ class IAccessPolicy(Interface):
     def decide(asker: Asker, verb: Verb, cs_id: int, owner: Identity | None) -> Decision:
         """Return what the asker may do with the session `cs_id` of `owner` (None: not logged in yet).
 
+        For `Verb.SEE_SERVERS` there is no session: `cs_id` is 0 and `owner` None.
         `NEEDS_PRIVILEGES` makes the directory ask the asker's server for its privileges, once a session, and decide
         again.
         If this raises, the fault is logged and the session is invisible.
@@ -132,6 +138,9 @@ class ISessionDirectory(Interface):
 
         Fails with `SqlError` 1094 if it is absent, invisible, or names two sessions.
         """
+
+    def may(asker: Asker, verb: Verb) -> Deferred[bool]:
+        """Fire with whether the asker may do what is about no session (`Verb.SEE_SERVERS`). Does not fail."""
 
     def kill(
         target: KillTarget, scope: KillScope, by: Asker, reason: str = "", after: AfterTransaction | None = None

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar, cast
 
+from attrs import evolve
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.endpoints import serverFromString
@@ -18,21 +19,25 @@ from zope.interface.interface import InterfaceClass
 
 from odptwist import __version__
 from odptwist.access import TenantAccessPolicy
+from odptwist.cluster.health import examine
 from odptwist.cluster.killers import builtin_killers
 from odptwist.cluster.model import Cluster, Clusters, Server
 from odptwist.cluster.routing import RoleRouter
 from odptwist.config import ClusterSettings, Settings
 from odptwist.embedded.seekdb import EmbeddedServer
 from odptwist.errors import ConfigError, EmbeddedError, OdpError
-from odptwist.interfaces import IBackendKiller, IProxyStatement, IRouter, ISessionObserver
+from odptwist.interfaces import IBackendKiller, IProxyStatement, IRouter, ISessionObserver, IVerifierSource
 from odptwist.machines.exchange import plain_prefixes
 from odptwist.sessions.opening import read_traits
 from odptwist.sessions.paused import PausedClients
+from odptwist.sessions.probing import Prober
 from odptwist.sessions.registry import Numbers, Registry
-from odptwist.sessions.surroundings import Account, Limits, Surroundings
+from odptwist.sessions.service_sessions import ServiceSessions
+from odptwist.sessions.surroundings import Account, Limits, Routing, Surroundings
 from odptwist.sessions.transport import write_at_once
+from odptwist.sessions.verifiers import ConfiguredVerifiers, ServerVerifiers, Verifiers
 from odptwist.snapshots import Address
-from odptwist.statements import builtin_statements
+from odptwist.statements import builtin_statements, server_statements
 from odptwist.statements.table import StatementTable
 
 T = TypeVar("T")
@@ -66,11 +71,16 @@ class ProxyService(Service):
     ) -> None:
         self._reactor = reactor
         self._settings = settings
-        self._clusters = Clusters([_cluster(each) for each in settings.clusters], reactor)
+        self._clusters = Clusters(
+            [_cluster(each) for each in settings.clusters],
+            reactor,
+            down_after=settings.health.failures,
+            retry=settings.health.retry,
+        )
         policy = TenantAccessPolicy()
-        table = StatementTable([*statements, *builtin_statements()])
+        table = StatementTable([*statements, *builtin_statements(), *server_statements(self._clusters)])
         self.registry = Registry(policy)
-        self._surroundings = self.registry.surroundings = Surroundings(
+        surroundings = Surroundings(
             reactor=reactor,
             clusters=self._clusters,
             router=routers[0] if routers else RoleRouter(),
@@ -85,17 +95,44 @@ class ProxyService(Service):
             killers={killer.name: killer for killer in (*builtin_killers(), *killers)},
             kill_account=Account(settings.kill.user, settings.kill.password) if settings.kill.user else None,
             stop_abandoned=settings.kill.abandoned,
+            routing=Routing(settings.routing.retry_reads, settings.routing.primary_wait, settings.routing.settle),
+        )
+        self._prober: Prober | None = None
+        self._service_sessions: list[ServiceSessions] = []
+        sources = self._verifier_sources(surroundings)
+        self._surroundings = self.registry.surroundings = evolve(
+            surroundings, verifiers=Verifiers(sources) if sources else None
         )
         for cluster in settings.clusters:
-            for killer in cluster.killers:
-                if killer not in self._surroundings.killers:
+            for server in cluster.servers:
+                if server.killer not in self._surroundings.killers:
                     known = ", ".join(sorted(self._surroundings.killers))
-                    raise ConfigError(f"cluster {cluster.name}: there is no killer '{killer}', only {known}")
+                    raise ConfigError(f"cluster {cluster.name}: there is no killer '{server.killer}', only {known}")
         self._embedded: EmbeddedServer | None = None
         self._ports: list[IListeningPort] = []
         # Those who wait for the servers' greetings. Not None at first: the first question is asked at the start.
         self._probing: list[Deferred[None]] | None = []
         self._stopping = False
+
+    def _verifier_sources(self, surroundings: Surroundings) -> list[IVerifierSource]:
+        """Return who knows accounts, and have servers watched if there is a choice between them."""
+        settings = self._settings
+        sources: list[IVerifierSource] = [ConfiguredVerifiers(settings.accounts)] if settings.accounts else []
+        if settings.service_account is None:
+            # Without a login a check would be a handshake broken off, and MariaDB blocks hosts that do that.
+            return sources
+        account = Account(settings.service_account.user, settings.service_account.password)
+        sessions = ServiceSessions(surroundings, account, settings.health.timeout)
+        self._service_sessions.append(sessions)
+        sources.append(ServerVerifiers(surroundings, sessions))
+        if any(len(cluster.servers) > 1 for cluster in settings.clusters):
+            # Sessions of its own: a check must not wait behind the questions of a crowd of clients that log in.
+            sessions = ServiceSessions(surroundings, account, settings.health.timeout)
+            self._service_sessions.append(sessions)
+            self._prober = Prober(surroundings, sessions, examine, settings.health.interval)
+            self._clusters.on_suspicion = self._prober.suspect
+            self._clusters.watched = True
+        return sources
 
     @property
     def addresses(self) -> tuple[Any, ...]:
@@ -131,6 +168,8 @@ class ProxyService(Service):
             self._embedded = EmbeddedServer(self._reactor, str(self._settings.data_dir), on_exit=self._embedded_ended)
             address = await self._embedded.start()
             self._clusters.add_server(self._clusters.default_name, address)
+        if self._prober is not None:
+            self._prober.start()
         await self._ask_servers()
         self._probed()
         if self._stopping:
@@ -201,18 +240,19 @@ class ProxyService(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        if self._prober is not None:
+            self._prober.stop()
         ports, self._ports = self._ports, []
         await DeferredList([cast("Deferred[Any]", port.stopListening() or _done()) for port in ports])
         await self.registry.stop()
+        await DeferredList([sessions.stop() for sessions in self._service_sessions])
         if self._embedded is not None:
             await self._embedded.stop()
 
 
 def _cluster(settings: ClusterSettings) -> Cluster:
-    pairs = zip(settings.servers, settings.killers, strict=False)
-    servers = {address: Server(address) for address in settings.servers}
-    servers |= {address: Server(address, killer=killer) for address, killer in pairs}
-    return Cluster(settings.name, tuple(servers.values()), settings.tenants)
+    servers = tuple(Server(each.address, each.role, each.weight, each.killer) for each in settings.servers)
+    return Cluster(settings.name, servers, settings.tenants, settings.read_policy)
 
 
 def _done() -> Deferred[None]:

@@ -143,7 +143,8 @@ class ClientSessionSnapshot:
     ended. `bound` is the server session that served last or serves now; `pool` are further ones. `seconds` is how long
     the session has been busy or idle, `transaction_seconds` how long its transaction has been open, 0 if none is.
     `statement` is the beginning of the SQL text that runs now or ran last. `program` is what the client called itself.
-    `pins` say why its server session cannot be replaced without a loss.
+    `pins` say why its server session cannot be replaced without a loss, and `bar` why the proxy cannot open another
+    one for it (empty where it can).
     """
 
     proxy_sessid: int
@@ -166,6 +167,7 @@ class ClientSessionSnapshot:
     statement: str = ""
     program: str = ""
     pins: tuple[str, ...] = ()
+    bar: str = ""
 
     @property
     def activity(self) -> str:
@@ -202,12 +204,14 @@ class Asker:
 
 @unique
 class Verb(Enum):
-    """What an asker wants to do with a session."""
+    """What an asker wants to do with a session, or with the proxy as a whole."""
 
     SEE = "see"
     KILL = "kill"
     KILL_QUERY = "kill_query"
     KILL_SERVER_SESSION = "kill_server_session"
+    SEE_SERVERS = "see_servers"
+    """See the servers of all clusters; no session is meant."""
 
 
 @unique

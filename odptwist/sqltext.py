@@ -24,6 +24,15 @@ class Kind(Enum):
     SYMBOL = "symbol"
 
 
+@unique
+class Quoting(Enum):
+    """Where a backslash takes away the meaning of the character behind it; the session's sql_mode decides."""
+
+    DEFAULT = "in strings of either quote"
+    ANSI_QUOTES = "in single quotes only, because double quotes hold names"
+    NO_BACKSLASH_ESCAPES = "nowhere"
+
+
 @frozen
 class Token:
     """One token; `text` is as it was written, `executable` whether it stands in an executable comment."""
@@ -48,24 +57,38 @@ class Token:
 
 
 # Possessive quantifiers: a text of any size is read in linear time. Strings and comments may lack their end.
-_COMMENT = r"--(?=[\s\x00-\x1f]|\Z)[^\n]*+ | \#[^\n]*+ | /\*(?!!|M!)(?:(?!\*/).)*+(?:\*/)?+"
-_STRING = r"""'(?:[^'\\]++|\\.?+|'')*+'?+ | "(?:[^"\\]++|\\.?+|"")*+"?+"""
-_QUOTED = r"`(?:[^`]++|``)*+`?+"
+COMMENT = r"--(?=[\s\x00-\x1f\x7f]|\Z)[^\n]*+ | \#[^\n]*+ | /\*(?!!|M!)(?:(?!\*/).)*+(?:\*/)?+"
+STRING = r"""'(?:[^'\\]++|\\.?+|'')*+'?+ | "(?:[^"\\]++|\\.?+|"")*+"?+"""
+QUOTED = r"`(?:[^`]++|``)*+`?+"
 _TOKEN = re.compile(
     rf"""
-    (?P<space> \s++ | {_COMMENT} )
+    (?P<space> \s++ | {COMMENT} )
   | (?P<open> /\*M?!\d*+ )
   | (?P<close> \*/ )
-  | (?P<string> {_STRING} )
-  | (?P<quoted> {_QUOTED} )
+  | (?P<string> {STRING} )
+  | (?P<quoted> {QUOTED} )
   | (?P<number> \d++(?:\.\d*+)?+(?:[eE][+-]?\d++)?+(?![\w$]) )
-  | (?P<variable> @@?+(?:[\w$.]++|`(?:[^`]++|``)*+`|'[^']*+'|"[^"]*+")?+ )
+  | (?P<variable> @@?+(?:[\w$.]++|{QUOTED}|{STRING})?+ )
   | (?P<word> [\w$]++ )
   | (?P<symbol> := | . )
     """,
     re.VERBOSE | re.DOTALL,
 )
-_LITERAL = re.compile(f"{_COMMENT} | {_STRING} | {_QUOTED}", re.VERBOSE | re.DOTALL)
+_LITERAL = re.compile(f"{COMMENT} | {STRING} | {QUOTED}", re.VERBOSE | re.DOTALL)
+# As _LITERAL, but the quote that ends a literal is a group, and whether backslashes count is the reader's choice.
+_ESCAPED = r"{0}(?:[^{0}\\]++|\\.?+|{0}{0})*+({0})?+"
+_UNESCAPED = "{0}(?:[^{0}]++|{0}{0})*+({0})?+"
+_ENDED = {
+    quoting: re.compile(
+        " | ".join((COMMENT, single.format("'"), double.format('"'), _UNESCAPED.format("`"))), re.VERBOSE | re.DOTALL
+    )
+    for quoting, single, double in (
+        (Quoting.DEFAULT, _ESCAPED, _ESCAPED),
+        (Quoting.ANSI_QUOTES, _ESCAPED, _UNESCAPED),
+        (Quoting.NO_BACKSLASH_ESCAPES, _UNESCAPED, _UNESCAPED),
+    )
+}
+UNENDED = "\0"
 
 
 def bare(text: str) -> str:
@@ -74,6 +97,20 @@ def bare(text: str) -> str:
     Much faster than `tokens`, for a first look at what may be a row of a megabyte.
     """
     return _LITERAL.sub(" ", text)
+
+
+def skeleton(text: str, quoting: Quoting) -> str:
+    """Return a text with a pair of quotes in place of every literal and a space in place of every comment.
+
+    Executable comments stay. In place of a literal that has no end stands `UNENDED`.
+    """
+    return _ENDED[quoting].sub(_stand_in, text)
+
+
+def _stand_in(match: re.Match[str]) -> str:
+    if match.lastindex:
+        return match[match.lastindex] * 2
+    return UNENDED if match[0][0] in "'\"`" else " "
 
 
 def tokens(text: str) -> Iterator[Token]:

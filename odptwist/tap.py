@@ -11,7 +11,8 @@ from twisted.python import usage
 
 import twisted
 from odptwist import __version__
-from odptwist.config import Settings, check_port, load_settings, parse_address
+from odptwist.config import Settings, load_settings
+from odptwist.config_spellings import check_port, parse_address
 from odptwist.embedded.directory import DataDirectory
 from odptwist.embedded.seekdb import find_seekdb
 from odptwist.errors import ConfigError, OdpError

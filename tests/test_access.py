@@ -75,7 +75,17 @@ class TenantAccessPolicyTests(SynchronousTestCase):
                     decision = policy.decide(asker, verb, OWN_ID if itself else OTHER_ID, owner)
                     self.assertIs(decision, LETTERS[letter], (role, target, privileges, verb))
                     checked += 1
-        self.assertEqual(checked, 2 * (1 + len(TARGETS)) * len(PRIVILEGES) * len(Verb))
+        self.assertEqual(checked, 2 * (1 + len(TARGETS)) * len(PRIVILEGES) * len(VERBS))
+
+    def test_servers_are_for_privileged_users_of_tenant_sys(self) -> None:
+        """PROCESS or SUPER shows the servers to users of tenant sys, and to nobody else."""
+        table = [("sys", None, "?"), ("sys", Privileges.NONE, "-")]
+        table += [("sys", Privileges.PROCESS, "A"), ("sys", Privileges.SUPER, "A")]
+        table += [("user", privileges, "-") for privileges in PRIVILEGES.values()]
+        for role, privileges, letter in table:
+            asker = Asker(OWN_ID, ASKERS[role], privileges)
+            decision = TenantAccessPolicy().decide(asker, Verb.SEE_SERVERS, 0, None)
+            self.assertIs(decision, LETTERS[letter], (role, privileges))
 
     def test_ones_own_session_is_known_by_its_number(self) -> None:
         """A session is its own even before it has said who it is, and after it has become somebody else."""

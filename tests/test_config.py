@@ -2,34 +2,256 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+from attrs import fields
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from odptwist.config import load_settings, parse_address
+from odptwist.config import (
+    AccountSettings,
+    ClusterSettings,
+    HealthSettings,
+    KillSettings,
+    RoutingSettings,
+    ServerSettings,
+    ServiceAccountSettings,
+    Settings,
+    load_settings,
+)
+from odptwist.config_spellings import parse_address
 from odptwist.errors import ConfigError
-from odptwist.snapshots import Address
+from odptwist.snapshots import Address, ReadPolicy, Role
 
-FULL = """
+SECRET = "hunter2"
+SECRET_SHA1 = "*58815970BE77B3720276F63DB198B1FA42E5CC02"
+VERIFIER = bytes.fromhex(SECRET_SHA1[1:])
+
+FULL = f"""
 port = [2883, "tcp:2884:interface=127.0.0.1"]
 data_dir = "/var/lib/odp"
 
 [[cluster]]
 name = "ob1"
 tenants = ["sys", "shop"]
+read_policy = "weak_read"
 [[cluster.server]]
 address = "127.0.0.1:3310"
+role = "primary"
+weight = 10
 [[cluster.server]]
 address = "unix:/run/mysqld/mysqld.sock"
+role = "replica"
+killer = "rds"
 
 [[cluster]]
 name = "ob2"
 [[cluster.server]]
 address = "[::1]:3306"
+role = "auto"
+
+[[account]]
+user = "app@shop#ob1"
+password_sha1 = "{SECRET_SHA1}"
+[[account]]
+user = "app#ob2"
+password_sha1 = "{SECRET_SHA1.lower()}"
+[[account]]
+user = "app"
+password = "{SECRET}"
+
+[service_account]
+user = "odp_monitor"
+password = ""
+
+[kill]
+user = "odp_kill"
+password = "{SECRET}"
+timeout = 7
+abandoned = false
+
+[health]
+interval = 0.5
+timeout = 1
+failures = 2
+retry = 30
+
+[routing]
+retry_reads = false
+primary_wait = 0
+settle = 1.5
 """
+
+WHOLE = Settings(
+    ports=("2883", "tcp:2884:interface=127.0.0.1"),
+    clusters=(
+        ClusterSettings(
+            "ob1",
+            (
+                ServerSettings(Address("127.0.0.1", 3310), Role.PRIMARY, 10),
+                ServerSettings(Address(path="/run/mysqld/mysqld.sock"), Role.REPLICA, killer="rds"),
+            ),
+            ("sys", "shop"),
+            ReadPolicy.WEAK_READ,
+        ),
+        ClusterSettings("ob2", (ServerSettings(Address("::1", 3306)),)),
+    ),
+    data_dir=Path("/var/lib/odp"),
+    kill=KillSettings("odp_kill", SECRET, 7.0, False),
+    accounts=(
+        AccountSettings("app", "shop", "ob1", VERIFIER),
+        AccountSettings("app", None, "ob2", VERIFIER),
+        AccountSettings("app", None, None, VERIFIER),
+    ),
+    service_account=ServiceAccountSettings("odp_monitor", ""),
+    health=HealthSettings(0.5, 1.0, 2, 30.0),
+    routing=RoutingSettings(False, 0.0, 1.5),
+)
+
+# A file, and its faults without the file's name.
+FAULTY: list[tuple[str, tuple[str, ...]]] = [
+    ("prot = 1", ("1: prot: there is no such setting",)),
+    ('"a\\nb".c = 1', ('1: "a\\nb": there is no such setting',)),
+    ("port = 99999", ("1: port: '99999': the port must be a number from 0 to 65535",)),
+    ("port = true", ("1: port: must be a number or a text",)),
+    ('port = [\n1,\n"tcp:x:interface=::1"]', ("3: port[1]: 'tcp:x:interface=::1': the port must be a number",)),
+    ('port = "nonsense"', ("1: port: 'nonsense': a port is a number or an endpoint",)),
+    ("\ncluster_name = 7", ("2: cluster_name: must be a text",)),
+    ('cluster_name = "a#b"', ("1: cluster_name: 'a#b': a cluster name",)),
+    (
+        'server = ["h",\n "h:0",\n "unix:x", "h:1", "h:1"]',
+        ("1: server[0]: 'h': ", "2: server[1]: 'h:0': ", "3: server[2]: 'unix:x': "),
+    ),
+    ('server = ["h:1",\n"h:1"]', ("2: server[1]: 'h:1' is there twice",)),
+    (
+        'server = "h:1"\ncluster_name = "b"\n[[cluster]]\nname = "a"\n[[cluster.server]]\naddress = "h:1"',
+        ("1: server: cannot stand beside [[cluster]]", "2: cluster_name: cannot stand beside [[cluster]]"),
+    ),
+    (
+        '[[cluster]]\nname = "a"\n[[cluster]]\nname = "a"',
+        ("1: cluster[0]: needs a [[cl", "3: cluster[1]: needs a [[cl", "4: cluster[1].name: 'a' is there twice"),
+    ),
+    (
+        '[[cluster]]\ntenants = []\nread_policy = "any"',
+        (
+            "1: cluster[0].name: is missing",
+            "2: cluster[0].tenants: needs at least one",
+            "3: cluster[0].read_policy: 'any': must be one of primary, replica_first, weak_read",
+        ),
+    ),
+    ('[[cluster]]\nname = "a"\ntenants = "sys"', ("3: cluster[0].tenants: must be a list",)),
+    ('[[cluster]]\nname = "a"\ntenants = ["sys", ""]', ("3: cluster[0].tenants[1]: must not be empty",)),
+    ('[cluster]\nname = "a"', ("1: cluster: must be a list of tables",)),
+    ("cluster = [3]", ("1: cluster[0]: must be a table",)),
+    (
+        '[[cluster]]\nname = "a"\nserver = 1\n[[cluster]]\nserver = [{ address = "h:1" }]',
+        ("3: cluster[0].server: must be a list of tables", "4: cluster[1].name: is missing"),
+    ),
+    ('account = [{ user = "a#b", password = "x" }]\n[[cluster]]', ("2: cluster[0].name: is missing",)),
+    ('account = [{ user = "a#b", password = "x" }]\ncluster_name = 1', ("2: cluster_name: must be a text",)),
+    ('account = [{ user = "a#b", password = "x" }]\ncluster = [1]', ("2: cluster[0]: must be a table",)),
+    ("cluster = 3", ("1: cluster: must be a list of tables",)),
+    (
+        '[[cluster]]\nname = "a"\n[[cluster.server]]\naddres = "h:1"',
+        ("3: cluster[0].server[0].address: is missing", "4: cluster[0].server[0].addres: there is no such"),
+    ),
+    (
+        '[[cluster]]\nname = "a"\n[[cluster.server]]\naddress = "h:1"\nrole = "primary"\nweight = 0\n'
+        '[[cluster.server]]\naddress = "h:1"\nrole = "primary"\nweight = 1001\n'
+        '[[cluster.server]]\naddress = "h:2"\nrole = "unknown"\nweight = 1.5\nkiller = 1',
+        (
+            "6: cluster[0].server[0].weight: must be from 1 to 1000",
+            "8: cluster[0].server[1].address: 'h:1' is there twice",
+            "9: cluster[0].server[1].role: another server of the cluster is the primary",
+            "10: cluster[0].server[1].weight: must be from 1 to 1000",
+            "13: cluster[0].server[2].role: 'unknown': must be one of auto, primary, replica",
+            "14: cluster[0].server[2].weight: must be a whole number",
+            "15: cluster[0].server[2].killer: must be a text",
+        ),
+    ),
+    (
+        '[[account]]\nuser = "a"\npassword = "x"\n[[account]]\nuser = "a"\npassword = "y"',
+        ("5: account[1].user: is there twice",),
+    ),
+    ('[[account]]\nuser = "a#b"\npassword = "x"', ("2: account[0].user: there is no cluster 'b'",)),
+    ('[[account]]\nuser = "a@"\npassword = "x"', ("2: account[0].user: 'a@': an empty tenant",)),
+    ('[[account]]\nuser = "a"', ("1: account[0]: needs password_sha1 or password",)),
+    (
+        "[[account]]\n[[account]]",
+        (
+            "1: account[0].user: is missing",
+            "1: account[0]: needs password_sha1 or password",
+            "2: account[1].user: is missing",
+            "2: account[1]: needs password_sha1 or password",
+        ),
+    ),
+    ('[[account]]\nuser = "a"\npassword = ""', ("3: account[0].password: must not be empty",)),
+    (
+        f'[[account]]\nuser = "a"\npassword = "{SECRET}"\npassword_sha1 = "{SECRET_SHA1}"',
+        ("3: account[0].password: cannot stand beside password_sha1",),
+    ),
+    (
+        f'[[account]]\nuser = "a"\npassword_sha1 = "{SECRET_SHA1}1"',
+        ("3: account[0].password_sha1: must be '*' and 40 hex digits, not 41",),
+    ),
+    (
+        f'[[account]]\nuser = "a"\npassword_sha1 = "{SECRET}"',
+        ("3: account[0].password_sha1: must be '*' and 40 hex digits, as",),
+    ),
+    ("[service_account]", ("1: service_account.user: is missing",)),
+    (
+        'service_account = { user = "",\tpassword = 3 }',
+        ("1: service_account.password: must be a text", "1: service_account.user: must not be empty"),
+    ),
+    (
+        f'[kill]\ntimeout = 0\nabandoned = 1\npassword = "{SECRET}"',
+        (
+            "2: kill.timeout: must be from 0.1 to 3600 seconds",
+            "3: kill.abandoned: must be true or false",
+            "4: kill.password: needs kill.user",
+        ),
+    ),
+    ('[kill]\nuser = 1\npassword = "x"', ("2: kill.user: must be a text",)),
+    ("kill = 1", ("1: kill: must be a table",)),
+    (
+        "[health]\ninterval = 0\ntimeout = 61\nfailures = true\nretry = nan",
+        (
+            "2: health.interval: must be from 0.1 to 3600 seconds",
+            "3: health.timeout: must be from 0.1 to 60 seconds",
+            "4: health.failures: must be a whole number",
+            "5: health.retry: must be from 1 to 3600 seconds",
+        ),
+    ),
+    (
+        'routing.retry_reads = "yes"\nrouting.primary_wait = -1\nrouting.settle = inf\nrouting.login_retries = 1',
+        (
+            "1: routing.retry_reads: must be true or false",
+            "2: routing.primary_wait: must be from 0 to 300 seconds",
+            "3: routing.settle: must be from 0 to 3600 seconds",
+            "4: routing.login_retries: there is no such setting",
+        ),
+    ),
+    ("\nport = ", ("2: not a TOML file: Invalid value",)),
+    (f"[kill]\npassword = {SECRET}", ("2: not a TOML file: Invalid value (column 12)",)),
+    ("a = 1\n\na = 2\n", ("3: not a TOML file: Cannot overwrite a value",)),
+    ("a = [\n", ("1: not a TOML file: ",)),
+]
+
+
+WORDS = ["name", "tenants", "server", "address", "role", "weight", "user", "password", "password_sha1", "timeout", "x"]
+
+
+def toml(value: object) -> str:
+    """Return a value as TOML writes it, on one line."""
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{key} = {toml(below)}' for key, below in value.items())} }}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(toml, value))}]"
+    return str(value).lower() if isinstance(value, bool | float) else json.dumps(value)
 
 
 class SettingsTests(SynchronousTestCase):
@@ -39,7 +261,7 @@ class SettingsTests(SynchronousTestCase):
         self.addCleanup(directory.cleanup)
         self.path = str(Path(directory.name) / "odp.toml")
 
-    def load(self, text: str, **options: object) -> object:
+    def load(self, text: str, **options: Any) -> Settings:
         """Load a file with this text."""
         Path(self.path).write_text(text, encoding="utf-8")
         return load_settings(self.path, **options)
@@ -59,60 +281,103 @@ class SettingsTests(SynchronousTestCase):
     def test_whole_file(self) -> None:
         """Every key of a file is understood."""
         settings = self.load(FULL)
+        self.assertEqual(settings, WHOLE)
+        self.assertIsInstance(settings.kill.timeout, float)
         self.assertEqual(settings.endpoints, ("tcp:2883:backlog=1024", "tcp:2884:interface=127.0.0.1"))
-        self.assertEqual([cluster.name for cluster in settings.clusters], ["ob1", "ob2"])
-        self.assertEqual(
-            settings.clusters[0].servers, (Address("127.0.0.1", 3310), Address(path="/run/mysqld/mysqld.sock"))
-        )
-        self.assertEqual(settings.clusters[0].tenants, ("sys", "shop"))
         self.assertFalse(settings.embedded)
 
+    def test_secrets(self) -> None:
+        """Settings do not print secrets."""
+        text = repr(self.load(FULL))
+        self.assertIn("odp_monitor", text)
+        for secret in (SECRET, repr(VERIFIER), VERIFIER.hex()):
+            self.assertNotIn(secret, text)
+
     def test_command_line_wins(self) -> None:
-        """What the command line says replaces what the file says."""
+        """What the command line says replaces what the file says; accounts of replaced clusters stay."""
         settings = self.load(FULL, ports=["3000"], servers=["h:1"], cluster_name="mine", data_dir="/d")
         self.assertEqual(settings.endpoints, ("tcp:3000:backlog=1024",))
-        self.assertEqual([(c.name, c.servers) for c in settings.clusters], [("mine", (Address("h", 1),))])
+        self.assertEqual(settings.clusters, (ClusterSettings("mine", (ServerSettings(Address("h", 1)),)),))
         self.assertEqual(settings.data_dir, Path("/d"))
+        self.assertEqual(settings.accounts, WHOLE.accounts)
+
+    def test_account_of_the_sole_cluster(self) -> None:
+        """An account may name the cluster that has no table of its own, whoever names it."""
+        account = '[[account]]\nuser = "a#mine"\npassword = "x"'
+        for settings in self.load(f'cluster_name = "mine"\n{account}'), self.load(account, cluster_name="mine"):
+            self.assertEqual(settings.accounts[0].cluster, "mine")
 
     def test_short_file(self) -> None:
         """One value may stand without brackets, and a cluster without servers is the embedded one."""
         settings = self.load('port = 2999\nserver = "h:1"\ncluster_name = "x"')
-        self.assertEqual(
-            (settings.endpoints, settings.clusters[0].servers), (("tcp:2999:backlog=1024",), (Address("h", 1),))
-        )
-        settings = self.load('[[cluster]]\nname = "ob1"')
+        self.assertEqual(settings.endpoints, ("tcp:2999:backlog=1024",))
+        self.assertEqual(settings.clusters, (ClusterSettings("x", (ServerSettings(Address("h", 1)),)),))
+        settings = self.load('[[cluster]]\nname = "ob1"\nread_policy = "replica_first"')
         self.assertTrue(settings.embedded)
-        self.assertEqual(settings.clusters[0].name, "ob1")
+        self.assertEqual(settings.clusters, (ClusterSettings("ob1", read_policy=ReadPolicy.REPLICA_FIRST),))
 
-    def test_faults_name_their_key(self) -> None:
-        """Each fault says where it is and what is wrong, and all of a kind are reported at once."""
-        for text, *words in (
-            ("prot = 1", "prot"),
-            ("port = 99999", "port", "99999"),
-            ('port = "nonsense"', "port", "nonsense"),
-            ("port = true", "port"),
-            ('port = "tcp:99999"', "port", "tcp:99999"),
-            ('port = "tcp:x:interface=::1"', "port", "tcp:x"),
-            ("cluster_name = 7", "cluster_name", "text"),
-            ('cluster_name = "a#b"', "cluster_name", "a#b"),
-            ('server = ["h", "h:0", "unix:x"]', "'h'", "'h:0'", "'unix:x'"),
-            ('server = "h:1"\n[[cluster]]\nname = "a"\n[[cluster.server]]\naddress = "h:1"', "[[cluster]]"),
-            ('[[cluster]]\nname = "a"\n[[cluster]]\nname = "a"', "twice", "cluster[0]: needs", "cluster[1]: needs"),
-            ('[[cluster]]\nname = "a"\ntenants = []', "tenants"),
-            ('[[cluster]]\nname = "a"\n[[cluster.server]]\naddres = "h:1"', "addres", "cluster[0].server[0]"),
-            ("port = ", "TOML"),
-        ):
-            faults = "\n".join(self.faults(text))
-            for word in words:
-                self.assertIn(word, faults, text)
+    def test_faults(self) -> None:
+        """All faults are told at once, in the order of the file, with line and key, and without secrets."""
+        for text, expected in FAULTY:
+            faults = self.faults(text)
+            self.assertEqual(len(faults), len(expected), (text, faults))
+            for fault, beginning in zip(faults, expected, strict=True):
+                self.assertTrue(fault.startswith(f"{self.path}:{beginning}"), (text, fault))
+                for secret in (SECRET, SECRET_SHA1[1:]):
+                    self.assertNotIn(secret, fault)
+
+    def test_faults_of_all_tables_at_once(self) -> None:
+        """Faults in different tables do not hide each other."""
+        texts = [text for text, _ in FAULTY if text.startswith("[[account]]")][:3]
+        self.assertEqual(len(self.faults(FULL + "\n" + "\n".join(texts) + "\n[other]\nx = 1")), 4)
+
+    def test_faults_of_options(self) -> None:
+        """Options have no line; their faults come with those of the file."""
+        error = self.assertRaises(
+            ConfigError, self.load, "prot = 1", ports=["x"], servers=["h:1", "h:1", "h"], cluster_name=""
+        )
+        self.assertEqual(
+            [fault.partition(": ")[0] for fault in error.faults],
+            ["--port", "--server", "--cluster-name", "--server", f"{self.path}:1"],
+        )
+        error = self.assertRaises(ConfigError, self.load, FULL, cluster_name="mine")
+        self.assertIn("--cluster-name: cannot stand beside [[cluster]]", str(error))
+
+    @given(
+        st.dictionaries(
+            st.sampled_from([field.name for field in fields(Settings)] + ["port", "server", "cluster", "account"]),
+            st.recursive(
+                st.one_of(st.integers(), st.floats(), st.booleans(), st.sampled_from(["", "a", "a@b#c", "h:1", "*"])),
+                lambda values: st.one_of(
+                    st.lists(values, max_size=3),
+                    st.dictionaries(st.sampled_from(WORDS), values, max_size=4),
+                ),
+            ),
+        )
+    )
+    def test_any_tables(self, tables: dict[str, object]) -> None:
+        """Whatever stands in a file makes settings, or faults that all have a line."""
+        text = "\n".join(f"{key} = {toml(value)}" for key, value in tables.items())
+        try:
+            self.load(text)
+        except ConfigError as error:
+            for fault in error.faults:
+                self.assertRegex(fault, rf"^{self.path}:[1-9]\d*: [a-z]")
 
     def test_file_that_cannot_be_read(self) -> None:
         """A missing file, a directory and bytes that are no text are faults of the file."""
         for path in ("/nowhere/odp.toml", str(Path(self.path).parent)):
             fault = self.assertRaises(ConfigError, load_settings, path)
             self.assertIn(path, str(fault))
-        Path(self.path).write_bytes(b"\xff\xfe")
-        self.assertRaises(ConfigError, load_settings, self.path)
+        for content, fault in (
+            (b"\xff\xfe", ":1: not a TOML file: its bytes are not UTF-8"),
+            (b"a = 1\n# \xe4", ":2: not a TOML file: its bytes are not UTF-8"),
+            (b"a = " + 100_000 * b"[", ": not a TOML file: nested too deeply"),
+            (b"a = " + 5_000 * b"9", ": not a TOML file: a number has too many digits"),
+            (b"#" * 1024 * 1024 + b"#", ": more than 1048576 bytes"),
+        ):
+            Path(self.path).write_bytes(content)
+            self.assertEqual(self.assertRaises(ConfigError, load_settings, self.path).faults, (f"{self.path}{fault}",))
 
     def test_addresses(self) -> None:
         """An address prints as it is read."""

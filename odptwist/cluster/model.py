@@ -8,6 +8,7 @@ from time import time
 from typing import Any
 
 from attrs import evolve, frozen
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -44,11 +45,18 @@ class Cluster:
 class Clusters:
     """All clusters of a proxy; the first is the default.
 
+    Health checks and sessions report what they find to the same count: who cannot reach a server makes no difference.
+
+    Attributes:
+        on_suspicion: has a server checked at once.
+        watched: see `IClusters`. A server that is down then waits to be found; otherwise it is up again after a time,
+            on probation: the next failure makes it down.
+
     Args:
         clusters: from the settings.
-        clock: tells when a server that is down is worth another try.
+        clock: tells when a server that is down is worth another try; None: never.
         down_after: so many failures in a row make a server down.
-        retry: seconds after which a server that is down counts as up again, on probation.
+        retry: seconds until a server that is down and not watched is up again.
     """
 
     _log = Logger()
@@ -69,6 +77,11 @@ class Clusters:
         self._heard: dict[Address, ServerTraits] = {}
         self._promise: ServerTraits | None = None
         self.on_suspicion: Callable[[Address], None] = lambda address: None
+        self.watched = False
+        self._waiters: dict[Deferred[None], None] = {}
+        self._retries: dict[Address, Any] = {}
+        self._rivalries: set[str] = set()
+        self._confirmed: dict[str, set[Address]] = {}
 
     @property
     def names(self) -> frozenset[str]:
@@ -89,7 +102,7 @@ class Clusters:
         server = Server(address, Role.PRIMARY)
         self._clusters[cluster] = evolve(found, servers=(*found.servers, server))
         self._standings[cluster][address] = _standing(found, server)
-        self.generation += 1
+        self._changed()
 
     def read_policy(self, cluster: str) -> ReadPolicy:
         """Return which reads may go to replicas."""
@@ -109,11 +122,15 @@ class Clusters:
 
     def found(self, address: Address, finding: ServerFinding) -> None:
         """Take over what a health check found."""
+        retry = self._retries.pop(address, None)
+        if retry is not None:
+            retry.cancel()
         for server, standing in self._known(address):
             role = server.role or finding.role
             self._note(
                 evolve(standing, role=role, up=True, version=finding.version, lag=finding.lag, failures=0, why="")
             )
+            self._judge_primaries(server, standing)
 
     def failed(self, address: Address, why: str) -> None:
         """Count a failure; enough of them in a row make the server down."""
@@ -121,18 +138,30 @@ class Clusters:
             failures = standing.failures + 1
             up = failures < self._down_after
             self._note(evolve(standing, up=up, failures=failures, failed_at=time(), why=why))
-            if not up and standing.up and self._clock is not None:
-                self._clock.callLater(self._retry, self._try_again, address)
+            if not up and not self.watched and self._clock is not None and address not in self._retries:
+                self._retries[address] = self._clock.callLater(self._retry, self._try_again, address)
 
     def suspect(self, address: Address) -> None:
         """Have a server checked at once."""
         self.on_suspicion(address)
 
+    def when_changed(self) -> Deferred[None]:
+        """Fire when `generation` has risen."""
+        waiter: Deferred[None] = Deferred(lambda waiter: self._waiters.pop(waiter, None))
+        self._waiters[waiter] = None
+        return waiter
+
+    def _changed(self) -> None:
+        self.generation += 1
+        waiters, self._waiters = self._waiters, {}
+        for waiter in waiters:
+            if not waiter.called:  # else one that fired before has cancelled it
+                waiter.callback(None)
+
     def _try_again(self, address: Address) -> None:
-        """Let a server that is down be tried again: the next failure makes it down at once."""
+        del self._retries[address]
         for _, standing in self._known(address):
-            if not standing.up:
-                self._note(evolve(standing, up=True, failures=self._down_after - 1))
+            self._note(evolve(standing, up=True, failures=self._down_after - 1))
 
     def _known(self, address: Address) -> list[tuple[Server, ServerStanding]]:
         return [
@@ -146,15 +175,50 @@ class Clusters:
         servers = self._standings[standing.cluster]
         before = servers[standing.address]
         servers[standing.address] = standing
-        if (before.role, before.up) != (standing.role, standing.up):
-            self.generation += 1
-            self._log.warn(
-                "server {server} of cluster {cluster} is {role} and {state}{why}",
+        if (before.role, before.up) == (standing.role, standing.up):
+            return
+        if standing.up:
+            self._log.info(
+                "server {server} of cluster {cluster} counts as up, role {role}",
                 server=standing.address,
                 cluster=standing.cluster,
                 role=standing.role.value,
-                state="up" if standing.up else "down",
-                why=f": {standing.why}" if standing.why else "",
+            )
+        else:
+            self._log.error(
+                "server {server} of cluster {cluster} is down: {why}",
+                server=standing.address,
+                cluster=standing.cluster,
+                why=standing.why,
+            )
+        self._changed()
+
+    def _judge_primaries(self, server: Server, before: ServerStanding) -> None:
+        """Complain once if a cluster has several primaries that nobody has asked for.
+
+        During a planned switchover the new primary can be found before the old one is looked at again. So each has to
+        be found once more after the newest one appeared.
+        """
+        name = before.cluster
+        primaries = {each.address for each in self.standings(name) if each.up and each.role is Role.PRIMARY}
+        confirmed = self._confirmed.setdefault(name, set())
+        if len(primaries) < 2:
+            confirmed.clear()
+            self._rivalries.discard(name)
+            return
+        if server.address not in primaries:
+            return
+        if not before.up or before.role is not Role.PRIMARY:
+            confirmed.clear()
+        confirmed.add(server.address)
+        asked_for = {each.address for each in self._clusters[name].servers if each.role is Role.PRIMARY}
+        if name not in self._rivalries and primaries <= confirmed and not primaries <= asked_for:
+            self._rivalries.add(name)
+            self._log.error(
+                "cluster {cluster} has {count} primaries: {servers}. Writes go to the first",
+                cluster=name,
+                count=len(primaries),
+                servers=", ".join(sorted(map(str, primaries))),
             )
 
     def promise(self) -> ServerTraits | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from attrs import Factory, define
 from zope.interface import implementer
 
 from odptwist.identity import Identity
@@ -19,7 +20,7 @@ class RoleRouter:
     """
 
     def __init__(self) -> None:
-        self._credit: dict[Address, int] = {}
+        self._rotations: dict[str, _Rotation] = {}
 
     def choose_servers(
         self, identity: Identity, servers: Sequence[ServerStanding], purpose: Purpose
@@ -27,7 +28,8 @@ class RoleRouter:
         """Return what `IRouter` wants."""
         replicas = [each for each in servers if each.role is Role.REPLICA]
         others = [each for each in servers if each.role is not Role.REPLICA]
-        # A server whose role is not known may be the primary, but one that is known to be is the better guess.
+        # A server whose role is not known may be the primary, but one that is known to be is the better guess. A
+        # primary that is down is tried all the same: nobody else can take a write.
         others.sort(key=lambda each: (not each.up, each.role is not Role.PRIMARY))
         if purpose is Purpose.WRITE:
             chosen = others
@@ -39,12 +41,30 @@ class RoleRouter:
         return tuple(each.address for each in chosen)
 
     def _in_turn(self, servers: list[ServerStanding]) -> list[ServerStanding]:
-        """Return the servers, first the one whose turn it is: each is first as often as its weight says."""
+        """Return the servers of one cluster, first the one whose turn it is."""
         if len(servers) < 2:
             return servers
-        total = sum(each.weight for each in servers)
-        for each in servers:
-            self._credit[each.address] = self._credit.get(each.address, 0) + each.weight
-        first = max(servers, key=lambda each: self._credit[each.address])
-        self._credit[first.address] -= total
-        return [first, *(each for each in servers if each is not first)]
+        name, shares = servers[0].cluster, {each.address: each.weight for each in servers}
+        rotation = self._rotations.get(name)
+        if rotation is None or rotation.shares != shares:
+            rotation = self._rotations[name] = _Rotation(shares)
+        first = rotation.next()
+        return sorted(servers, key=lambda each: each.address != first)
+
+
+@define
+class _Rotation:
+    """Smooth weighted round robin: in as many turns as there are shares, each server has exactly its own, spread out.
+
+    When a server comes or goes a new one begins, so that nobody has to make up for turns that it could not take.
+    """
+
+    shares: dict[Address, int]
+    _credit: dict[Address, int] = Factory(dict)
+
+    def next(self) -> Address:
+        for address, share in self.shares.items():
+            self._credit[address] = self._credit.get(address, 0) + share
+        first = max(self._credit, key=lambda address: self._credit[address])
+        self._credit[first] -= sum(self.shares.values())
+        return first

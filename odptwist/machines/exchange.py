@@ -107,7 +107,7 @@ _ROWS_AT_ONCE: Final = (FETCH, DEFINITIONS, ENDLESS)
 
 # Commands that never need a look: they name no database, no account and no text.
 _PLAIN_COMMANDS: Final = frozenset(
-    (COM_PING, COM_STATISTICS, COM_STMT_EXECUTE, COM_STMT_FETCH, COM_STMT_RESET, COM_STMT_SEND_LONG_DATA)
+    (COM_PING, COM_STATISTICS, COM_STMT_EXECUTE, COM_STMT_FETCH, COM_STMT_RESET)
 )
 
 # Where a response stands. In the first three states the server has to be silent.
@@ -159,7 +159,6 @@ class Tracker:
         error: the code of the ERR packet that ended the last response, or 0.
         insert_id: the last insert id of the last response, or 0.
         changes: OK payloads of the last response that carry session tracking.
-        statements: ids of the server-side prepared statements that are open now; None as long as there was none.
         answered: whether a byte of the response in flight has come.
     """
 
@@ -183,7 +182,6 @@ class Tracker:
         "insert_id",
         "kept",
         "number",
-        "statements",
         "status",
         "whole",
     )
@@ -215,7 +213,6 @@ class Tracker:
         self.error = 0
         self.insert_id = 0
         self.changes: tuple[bytes, ...] = ()
-        self.statements: set[int] | None = None
         self.answered = False
 
     @property
@@ -308,6 +305,10 @@ class Tracker:
         self._cut()
         self._discard = self._tail > 0
         self._phase = _OURS
+
+    def again(self) -> None:
+        """Begin the exchange that has just ended once more: its whole response was kept from the client."""
+        self._begin(self._shape)
 
     def hold(self) -> None:
         """Keep what the client sends until `done`. Only between two exchanges."""
@@ -542,9 +543,6 @@ class Tracker:
     def _prepared(self, data: bytes, start: int, length: int, first: int) -> int:
         if first != 0x00 or length < 9:
             raise MalformedPacket("neither COM_STMT_PREPARE_OK nor ERR")
-        if self.statements is None:
-            self.statements = set()
-        self.statements.add(int.from_bytes(data[start + 1 : start + 5], "little"))
         columns, parameters = _HH.unpack_from(data, start + 5)
         ends = 0 if self._deprecate_eof else bool(columns) + bool(parameters)
         self._count = columns + parameters + ends
@@ -575,11 +573,6 @@ class Tracker:
         if self.status & SERVER_SESSION_STATE_CHANGED:
             self.changes += (data[start:end],)
 
-    def closed_statement(self, number: int) -> None:
-        """Be told that the client closed a prepared statement."""
-        if self.statements:
-            self.statements.discard(number)
-
     def forget(self) -> None:
         """Give up the exchange in flight: its server session has gone. What the client sent ahead stays kept.
 
@@ -590,7 +583,6 @@ class Tracker:
         self._skip = 0
         self._fragment = False
         self._discard = self._tail > 0
-        self.statements = None
 
 
 def _is_plain(data: bytes) -> bool:

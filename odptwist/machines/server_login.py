@@ -14,7 +14,15 @@ from typing import Final
 
 from attrs import evolve
 
-from odptwist.errors import LoginRefused, MalformedPacket, SequenceError, ServerUnreachable, SqlError, WireError
+from odptwist.errors import (
+    LoginMethodUnknown,
+    LoginRefused,
+    MalformedPacket,
+    SequenceError,
+    ServerUnreachable,
+    SqlError,
+    WireError,
+)
 from odptwist.identity import Identity
 from odptwist.machines.effects import Ask, Greeted, LoggedIn
 from odptwist.wire.constants import (
@@ -43,10 +51,16 @@ from odptwist.wire.constants import (
     CLIENT_TRANSACTIONS,
 )
 from odptwist.wire.framing import Packet, frames
-from odptwist.wire.handshake import Greeting, HandshakeResponse, parse_auth_switch_request, parse_greeting
-from odptwist.wire.primitives import encode_text
+from odptwist.wire.handshake import (
+    Attribute,
+    Greeting,
+    HandshakeResponse,
+    parse_auth_switch_request,
+    parse_greeting,
+)
+from odptwist.wire.primitives import decode_text
 from odptwist.wire.responses import parse_err
-from odptwist.wire.scramble import native_password
+from odptwist.wire.scramble import SALT_SIZE, native_answer, xor
 
 # What can be promised to a client, if its servers have it: all that leaves packets as they are, or that the exchange
 # machine follows. TLS and compression end at the proxy and are not here.
@@ -172,7 +186,12 @@ class ServerLogin:
 
 
 def server_response(
-    client: HandshakeResponse, greeting: Greeting, identity: Identity, agreed: int, password: str | None = None
+    client: HandshakeResponse,
+    greeting: Greeting,
+    identity: Identity,
+    agreed: int,
+    key: bytes | None = None,
+    salt: bytes = b"",
 ) -> HandshakeResponse:
     """Return the handshake response for a server, from what the client sent to the proxy.
 
@@ -181,7 +200,8 @@ def server_response(
         greeting: the server's.
         identity: from the client's user name.
         agreed: the capabilities that proxy and client agreed on.
-        password: of an account of the proxy's own; None for a client's, which is asked.
+        key: SHA1(password), empty for an account without one; None if it is not known, and the client is asked.
+        salt: the proxy's own, that the client has answered, where it cannot be asked again; else empty.
 
     Raises:
         ServerUnreachable: the server lacks something that was promised to the client.
@@ -193,10 +213,15 @@ def server_response(
     capabilities |= greeting.capabilities & _RESPONSE_ONLY
     # The database may be one that the client has chosen since, so its flag at login means nothing.
     capabilities = capabilities & ~CLIENT_CONNECT_WITH_DB | (CLIENT_CONNECT_WITH_DB if client.database else 0)
-    if password is not None:
-        plugin, answer = NATIVE_PASSWORD, native_password(encode_text(password), greeting.salt)
+    attributes = client.attributes
+    if key is not None:
+        plugin, answer = NATIVE_PASSWORD, _answer(key, greeting.salt)
     elif not client.auth_response:
         plugin, answer = greeting.plugin, b""
+    elif salt and takes_proxy_scramble(client, greeting):
+        plugin, answer = NATIVE_PASSWORD, client.auth_response
+        attributes = (*_told_to_oceanbase(salt, greeting), *attributes)
+        capabilities |= CLIENT_CONNECT_ATTRS
     elif not client.capabilities & CLIENT_PLUGIN_AUTH:
         raise SqlError(
             1251,
@@ -212,20 +237,41 @@ def server_response(
         user=server_user(identity, greeting),
         auth_response=answer,
         plugin=plugin,
+        attributes=attributes,
         zstd_level=None,
     )
 
 
-def answer_question(payload: bytes, password: str) -> bytes:
-    """Return the answer to what a server asks an account of the proxy's own.
+def takes_proxy_scramble(client: HandshakeResponse, greeting: Greeting) -> bool:
+    """Whether a server can check the client's answer to the proxy's salt: OceanBase can, told the difference."""
+    native = client.plugin in (None, NATIVE_PASSWORD) and len(client.auth_response) == SALT_SIZE
+    return native and authenticates_tenants(greeting)
+
+
+def _told_to_oceanbase(salt: bytes, greeting: Greeting) -> tuple[Attribute, ...]:
+    """Return the connect attributes by which an OceanBase server knows a proxy, and its scramble (spec 7.3, 7.4)."""
+    scramble = xor(salt[:SALT_SIZE], greeting.salt[:SALT_SIZE])
+    return (
+        Attribute("__mysql_client_type", "__ob_proxy"),
+        Attribute("__proxy_capability_flag", "0"),
+        Attribute("__proxy_scramble", decode_text(scramble)),
+    )
+
+
+def answer_question(payload: bytes, key: bytes) -> bytes:
+    """Return the answer to what a server asks an account whose SHA1(password) is known; `key` is empty for none.
 
     Raises:
-        ServerUnreachable: the account has another plugin than mysql_native_password.
+        LoginMethodUnknown: the account has another plugin than mysql_native_password.
     """
     question = parse_auth_switch_request(payload)
     if question.plugin != NATIVE_PASSWORD:
-        raise ServerUnreachable(f"the account needs {question.plugin}, and the proxy's own accounts {NATIVE_PASSWORD}")
-    return native_password(encode_text(password), question.data)
+        raise LoginMethodUnknown(f"the account needs {question.plugin}; the proxy can log in by {NATIVE_PASSWORD} only")
+    return _answer(key, question.data)
+
+
+def _answer(key: bytes, salt: bytes) -> bytes:
+    return native_answer(key, salt) if key else b""
 
 
 def server_user(identity: Identity, greeting: Greeting) -> str:

@@ -117,6 +117,14 @@ class Effects:
         return bool(self.database is not None or self.settings or self.pins or self.unpins)
 
 
+@frozen
+class Kept:
+    """One setting of a session: `sql` as in `Setting`, and the session's `serial` when it was made."""
+
+    serial: int
+    sql: str
+
+
 @define
 class SessionState:
     """The state of one client session.
@@ -124,6 +132,7 @@ class SessionState:
     Attributes:
         database: the current database, None if there is none.
         versions: the counters that ODP shows; a class's counter rises with every change of it.
+        serial: rises with every change of anything; a server session that has seen it all needs no replay.
         settings: what SET has set, by key, oldest first.
         pins: what cannot be replayed.
         insert_id: what LAST_INSERT_ID() answers, as far as OK packets told.
@@ -131,9 +140,12 @@ class SessionState:
 
     database: str | None = None
     versions: Versions = Factory(Versions)
-    settings: dict[str, str] = Factory(dict)
+    serial: int = 0
+    settings: dict[str, Kept] = Factory(dict)
     pins: set[str] = Factory(set)
     insert_id: int = 0
+    _database_serial: int = 0
+    _insert_serial: int = 0
 
     def learn(self, effects: Effects) -> None:
         """Take over what a statement that succeeded has left."""
@@ -154,8 +166,9 @@ class SessionState:
     def _keep(self, setting: Setting) -> None:
         # The newest stands last, because the order counts: NAMES sets variables that can also be set one by one.
         self.settings.pop(setting.key, None)
+        self.serial += 1
         if len(self.settings) < _VARIABLES_LIMIT:
-            self.settings[setting.key] = setting.sql
+            self.settings[setting.key] = Kept(self.serial, setting.sql)
             self.pins.discard(f"SET {setting.key}")
         else:
             self.pins.add(_TOO_MANY)
@@ -166,12 +179,16 @@ class SessionState:
         """Be told of the current database."""
         if database != self.database:
             self.database = database
+            self.serial += 1
+            self._database_serial = self.serial
             self.versions = evolve(self.versions, db_name=self.versions.db_name + 1)
 
     def inserted(self, insert_id: int) -> None:
         """Be told of a last insert id in an OK packet."""
         if insert_id != self.insert_id:
             self.insert_id = insert_id
+            self.serial += 1
+            self._insert_serial = self.serial
             self.versions = evolve(self.versions, last_insert_id=self.versions.last_insert_id + 1)
 
     def transaction_ended(self) -> None:
@@ -184,14 +201,26 @@ class SessionState:
         self.pins = set()
         self.insert_id = 0
         self.database = database
+        self.serial += 1
+        self._database_serial = self.serial
 
-    def replay(self) -> tuple[str, ...]:
-        """Return the statements that give a fresh server session this state (the database is chosen at login)."""
+    def replay(self, since: int | None = None) -> tuple[str, ...]:
+        """Return the statements that make a server session like this one.
+
+        Args:
+            since: the `serial` that the server session has caught up with; None for a fresh one, whose database was
+                chosen at its login.
+        """
         found: list[str] = []
         variables: list[str] = []
+        if since is None:
+            since = -1
+        elif self._database_serial > since and self.database:
+            found.append(f"USE {quote_name(self.database)}")
+        insert_id = [f"@@session.last_insert_id = {self.insert_id}"] if self.insert_id else []
         for sql in [
-            *self.settings.values(),
-            *([f"@@session.last_insert_id = {self.insert_id}"] * bool(self.insert_id)),
+            *(kept.sql for kept in self.settings.values() if kept.serial > since),
+            *(insert_id if self._insert_serial > since else []),
         ]:
             if sql.startswith("@"):
                 variables.append(sql)
@@ -201,6 +230,16 @@ class SessionState:
                 variables = []
             found.append(f"SET {sql}")
         return (*found, *((f"SET {', '.join(variables)}",) if variables else ()))
+
+    def value_of(self, key: str) -> str:
+        """Return the literal that a variable was set to, as it was written, or an empty string."""
+        kept = self.settings.get(key)
+        return kept.sql.partition("=")[2].strip() if kept is not None else ""
+
+
+def quote_name(name: str) -> str:
+    """Return an identifier in backquotes."""
+    return "`" + name.replace("`", "``") + "`"
 
 
 def effects_of(text: str) -> Effects:

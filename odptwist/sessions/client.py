@@ -1,7 +1,4 @@
-"""A client session: who the client is, the server session that serves it, and how both end.
-
-Some lines over 400: the ends and losses of a session belong into one room, where each can be held against the others.
-"""
+"""A client session: who the client is, its login, and how it ends."""
 
 from __future__ import annotations
 
@@ -10,49 +7,30 @@ import threading
 from typing import Any
 from typing import Protocol as Shape
 
-from attrs import evolve
-from twisted.internet.defer import CancelledError
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from odptwist.errors import CloseReason, LoginRefused, OdpError, SqlError, WireError, interrupted, server_lost
+from odptwist.errors import CloseReason, interrupted
 from odptwist.identity import Identity
 from odptwist.machines.exchange import Tracker
+from odptwist.sessions.choice import Choice
 from odptwist.sessions.commands import look
-from odptwist.sessions.conversation import Conversation
 from odptwist.sessions.grants import read_privileges
+from odptwist.sessions.holding import Holding
 from odptwist.sessions.kill import Told
 from odptwist.sessions.login import Login, Peer
-from odptwist.sessions.opening import Opened, open_server_session, open_side_session
+from odptwist.sessions.opening import Opened, open_side_session
+from odptwist.sessions.reaching import CANNOT_REPEAT
 from odptwist.sessions.server import LoginPlan, ServerSession
 from odptwist.sessions.surroundings import Surroundings
 from odptwist.sessions.transport import watch_peer
 from odptwist.snapshots import Asker, ClientSessionSnapshot, Privileges, Purpose
-from odptwist.wire.constants import (
-    COM_QUERY,
-    COM_STMT_PREPARE,
-    SERVER_STATUS_AUTOCOMMIT,
-    SERVER_STATUS_IN_TRANS,
-    SERVER_STATUS_IN_TRANS_READONLY,
-    SERVER_STATUS_NO_BACKSLASH_ESCAPES,
-)
+from odptwist.wire.constants import COM_QUERY, COM_STMT_PREPARE, SERVER_STATUS_IN_TRANS
 from odptwist.wire.primitives import decode_text
-from odptwist.wire.responses import err_for, parse_ok
+from odptwist.wire.responses import parse_ok
 
-# What a client may send ahead of the response in flight before its reading is paused.
-_AHEAD_LIMIT = 64 * 1024
-# The status flags that a client may rely on between its statements; the proxy's own answers repeat them.
-_LASTING_STATUS = (
-    SERVER_STATUS_AUTOCOMMIT
-    | SERVER_STATUS_IN_TRANS
-    | SERVER_STATUS_IN_TRANS_READONLY
-    | SERVER_STATUS_NO_BACKSLASH_ESCAPES
-)
-# How much of a statement observers are shown: the command byte and 1,024 bytes.
-_SHOWN = 1025
 _WITH_TEXT = (bytes((COM_QUERY,)), bytes((COM_STMT_PREPARE,)))
-_CANNOT_REPEAT = "the proxy cannot log in again for this account"
 
 
 class Keeper(Shape):
@@ -68,14 +46,13 @@ class Keeper(Shape):
         """Be told that the time of a marked session is up."""
 
 
-class ClientSession(Conversation):
+class ClientSession(Holding):
     """Serves one client.
 
     Attributes:
         proxy_sessid: ODP's number, 0 before the first server greeting.
         identity: who the client is, None before it has told.
         peer: where it comes from.
-        repeatable: whether the proxy can log in for this client again without asking it.
         told: what servers were told by KILL QUERY of the statement that runs.
     """
 
@@ -86,14 +63,11 @@ class ClientSession(Conversation):
         self.proxy_sessid = 0
         self.identity: Identity | None = None
         self.peer = Peer()
-        self.repeatable = False
         self.told = Told()
         self._keeper = keeper
         self._login: Login | None = Login(self, surroundings)
-        self._reopening: ServerSession | None = None
         self._timer: Any = None
         self._mark_timer: Any = None
-        self._lost: SqlError | None = None
         self._privileges: Privileges | None = None
 
     # -- the login ----------------------------------------------------------------------------------------------------
@@ -129,7 +103,10 @@ class ClientSession(Conversation):
         self._timer = None
         self._login = None
         self.plan = plan
-        self.repeatable = not plan.response.auth_response
+        self.repeatable = plan.can_repeat(opened.session.greeting)
+        if len(self.surroundings.clusters.standings(plan.identity.cluster)) > 1:
+            self.choice = Choice(self.surroundings, plan.identity)
+            self.choosing = True
         if plan.response.database:
             self.state.use(plan.response.database)
         self.tracker = Tracker(plan.agreed, self.surroundings.plain)
@@ -159,128 +136,11 @@ class ClientSession(Conversation):
     def was_reset(self, database: str | None) -> None:
         """Be in a fresh session from now on."""
         self.state.reset(database)
-        self.tracker.statements = None
-
-    # -- server sessions that end -------------------------------------------------------------------------------------
-
-    async def reopen(self) -> None:
-        """Open another server session, give it this session's state, and send it what is `unsent`."""
-        plan = self.plan
-        if self._lost is not None or not self.repeatable or plan is None:
-            self._fail_exchange(self._lost or server_lost(f"The server session ended; {_CANNOT_REPEAT}"))
-            return
-        plan = evolve(plan, response=evolve(plan.response, database=self.state.database))
-        try:
-            opened = await open_server_session(self.surroundings, plan, self._opening, lambda greeting: None)
-            await self._replay(opened.session)
-        except LoginRefused as refusal:
-            self.repeatable = False
-            self._fail_exchange(refusal)
-        except OdpError as fault:
-            self._fail_exchange(fault)
-        except CancelledError:
-            if self.reason is not None or self.tracker.awaiting:
-                raise
-            # Else it was stopped, and whoever did that has answered.
-        else:
-            self._bind(opened.session)
-            data, self.unsent = b"".join(self.unsent), ()
-            self.forward(data)
-            self.server_full(False)
-
-    def stop_waiting(self, error: SqlError) -> None:
-        """End the exchange whose command waits for a server session, which is not waited for any more."""
-        dialogue, self.dialogue = self.dialogue, None
-        self.tracker.forget()
-        if dialogue is not None:
-            dialogue.cancel()
-        self._fail_exchange(error)
-
-    async def _replay(self, server: ServerSession) -> None:
-        try:
-            for statement in self.state.replay():
-                result = await server.query(statement)
-                if result.error is not None:
-                    raise SqlError(result.error.code, result.error.sqlstate, result.error.message)
-        except BaseException:
-            server.drop(CloseReason.STATE_LOST)
-            raise
-
-    def _opening(self, server: ServerSession | None) -> None:
-        self._reopening = server
-
-    def _bind(self, server: ServerSession) -> None:
-        self.bound = server
-        server.owner = self
-        server.versions = self.state.versions
-
-    def _fail_exchange(self, error: OdpError) -> None:
-        """Answer the exchange in flight with an error, of which not a byte was answered before; then go on clean.
-
-        A session that cannot go on, because the proxy cannot log in again, ends after the error.
-        """
-        self._lost = None
-        self._on_end = None
-        self.unsent = ()
-        self.server_full(False)
-        self.tracker.forget()
-        self.exchange_over()
-        self.send_error(error)
-        self.finished(err_for(error).code)
-        if self.bound is None and not self.repeatable:
-            self.end(CloseReason.STATE_LOST, str(error))
-        elif self.tracker.kept:
-            self.go_on()
-
-    def server_lost(self, session: ServerSession, detail: str) -> None:
-        """Be told that a server session ended by itself."""
-        self.lose(session, server_lost(f"Lost connection to server {session.address}: {detail}"))
-
-    def server_broke(self, session: ServerSession, fault: WireError) -> None:
-        """Be told that a server broke the protocol amid a response."""
-        self._log.error(
-            "server session {ss_id}: server {server} broke the protocol: {fault}",
-            ss_id=session.ss_id,
-            server=session.address,
-            fault=fault,
-        )
-        session.drop(CloseReason.SERVER_BROKE_PROTOCOL, str(fault))
-        self.lose(session, server_lost(f"Server {session.address} broke the protocol: {fault}"))
-
-    def lose(self, session: ServerSession, error: SqlError) -> None:
-        """Go on without a server session that has ended, and tell the client what it has to know.
-
-        Args:
-            session: ignored unless it is the bound one.
-            error: for the client, if it has to know; what was lost is added.
-        """
-        if session is not self.bound or self.reason is not None:
-            return
-        self.bound = None
-        self.server_full(False)
-        tracker = self.tracker
-        losses = sorted(self.state.pins)
-        if tracker.statements:
-            losses.append("prepared statements")
-        if tracker.status & SERVER_STATUS_IN_TRANS:
-            losses.insert(0, "the transaction, which was rolled back")
-        self.state.pins.clear()
-        tracker.status &= ~SERVER_STATUS_IN_TRANS
-        self.status = tracker.status
-        if losses:
-            error = SqlError(error.code, error.sqlstate, f"{error.message}; lost: {', '.join(losses)}")
-        if not self.repeatable:
-            error = SqlError(error.code, error.sqlstate, f"{error.message}; {_CANNOT_REPEAT}")
-        if self.mark and not tracker.awaiting:
-            self.drop(CloseReason.KILLED, self.mark)
-        elif not tracker.awaiting:
-            tracker.statements = None
-            if losses or not self.repeatable:
-                self._lost = error
-        elif not tracker.answered:
-            self._fail_exchange(error)
-        else:
-            self.drop(CloseReason.SERVER_LOST, error.message)
+        if self.binary is not None:
+            self.binary.clear(self.bound)
+        pool, self.pool = self.pool, ()
+        for session in pool:
+            session.quit()
 
     # -- for the registry ---------------------------------------------------------------------------------------------
 
@@ -288,7 +148,7 @@ class ClientSession(Conversation):
     def server_sessions(self) -> tuple[ServerSession, ...]:
         """All server sessions, those that are logging in included."""
         logging_in = self._login.opening if self._login is not None else None
-        return tuple(session for session in (self.bound, self._reopening, logging_in) if session is not None)
+        return tuple(s for s in (self.bound, *self.pool, self._reaching, logging_in) if s is not None)
 
     def asker(self) -> Asker:
         """Return who this session is when it asks about sessions. Only after the login."""
@@ -300,6 +160,8 @@ class ClientSession(Conversation):
         """Return a frozen picture."""
         running = self.statement_running
         sessions = self.server_sessions
+        # One that is logging in serves next, unless others rest meanwhile.
+        bound = self.bound or (sessions[0] if sessions and not self.pool else None)
         now = self.surroundings.reactor.seconds()
         in_transaction = bool(self.status & SERVER_STATUS_IN_TRANS)
         return ClientSessionSnapshot(
@@ -316,12 +178,19 @@ class ClientSession(Conversation):
             tid=threading.get_native_id(),
             pid=os.getpid(),
             versions=self.state.versions,
-            bound=sessions[0].snapshot(running, bool(self.state.insert_id)) if sessions else None,
+            bound=bound.snapshot(running, bound is self.inserted_on) if bound is not None else None,
+            pool=tuple(
+                session.snapshot(False, session is self.inserted_on) for session in sessions if session is not bound
+            ),
             seconds=now - self.since,
             transaction_seconds=now - self.transaction_since if in_transaction else 0.0,
             statement=decode_text(self.statement[1:]) if self.statement[:1] in _WITH_TEXT else "",
             program=self._program(),
-            pins=tuple(sorted(self.state.pins)),
+            pins=(
+                *sorted(self.state.pins),
+                *(("open cursors",) if self.binary is not None and self.binary.cursors else ()),
+            ),
+            bar="" if self.repeatable or self.plan is None else CANNOT_REPEAT,
         )
 
     def _program(self) -> str:
@@ -356,8 +225,8 @@ class ClientSession(Conversation):
 
     def quit(self) -> None:
         """End because the client said so; its server session ends in good order too."""
-        if self.bound is not None:
-            self.bound.quit()
+        for session in self.server_sessions:
+            session.quit()
         self.end(CloseReason.CLIENT_QUIT)
 
     def kill(self, why: str) -> ServerSession | None:
@@ -407,6 +276,7 @@ class ClientSession(Conversation):
         for session in self.server_sessions:
             session.drop(CloseReason.CLIENT_SESSION_ENDED)
         self.bound = None
+        self.pool = ()
         if running is not None:
             self._keeper.abandoned(self, running)
         self.exchange_over()

@@ -18,6 +18,7 @@ from odptwist.identity import Identity
 from odptwist.machines.exchange import SHAPES, Tracker
 from odptwist.machines.server_login import ASK_AGAIN_ANSWER, ASK_AGAIN_PLUGIN, server_user
 from odptwist.machines.session_state import Effects, SessionState, effects_of
+from odptwist.sessions.binary import BinaryStatements, Remark
 from odptwist.sessions.login import EMPTY_PASSWORDS, Peer, identify
 from odptwist.sessions.opening import check_tenant
 from odptwist.sessions.server import LoginPlan, ServerSession
@@ -35,6 +36,7 @@ from odptwist.wire.constants import (
     COM_SET_OPTION,
     COM_STMT_CLOSE,
     COM_STMT_PREPARE,
+    COM_STMT_SEND_LONG_DATA,
 )
 from odptwist.wire.handshake import parse_change_user
 from odptwist.wire.primitives import decode_text
@@ -57,7 +59,16 @@ class Commander(Protocol):
     identity: Identity | None
     plan: LoginPlan | None
     bound: ServerSession | None
+    binary: BinaryStatements | None
+    rest_to: ServerSession | None
     peer: Peer
+
+    @property
+    def server_sessions(self) -> tuple[ServerSession, ...]:
+        """All server sessions."""
+
+    def prepare(self, text: bytes | None, remark: Remark) -> None:
+        """Be told of a COM_STMT_PREPARE that is about to be sent; `SqlError` refuses it."""
 
     def forward(self, data: bytes, on_end: Callable[[int], None] | None = None) -> None:
         """Send the command to the server; call `on_end` with the error code of its answer, 0 for none."""
@@ -139,14 +150,25 @@ def _prepare(session: Commander, command: bytes) -> None:
         error = SqlError(1295, "HY000", "This command is not supported in the prepared statement protocol yet")
         session.answer_error(error)
         return
-    # When it will be executed is not known, so what it would leave behind counts as unknown from now on.
-    pins = ("what a prepared statement may have set",) if effects_of(text) else ()
-    _forward_with(session, Effects(pins=pins))
+    remark = Remark(effects_of(text), session.surroundings.classifier.classify(command))
+    try:
+        session.prepare(command[1:] if session.tracker.whole else None, remark)
+    except SqlError as refusal:
+        session.answer_error(refusal)
+    else:
+        session.forward(session.tracker.take())
 
 
 def _close(session: Commander, command: bytes) -> None:
-    session.tracker.closed_statement(int.from_bytes(command[1:5], "little"))
-    session.forward(session.tracker.take())
+    packet = session.tracker.take()
+    if session.binary is not None:
+        session.binary.close(packet, session.server_sessions)
+
+
+def _long_data(session: Commander, command: bytes) -> None:
+    packet = session.tracker.take()
+    if session.binary is not None:
+        session.rest_to = session.binary.keep_long_data(packet, session.server_sessions)
 
 
 def _init_db(session: Commander, command: bytes) -> None:
@@ -194,7 +216,7 @@ def _change_user(session: Commander, command: bytes) -> None:
         plugin=server.greeting.plugin if empty else ASK_AGAIN_PLUGIN,
     )
     response = evolve(plan.response, user=change.user, database=change.database, auth_response=asking.auth_response)
-    became = evolve(plan, response=response, identity=identity)
+    became = evolve(plan, response=response, identity=identity, key=None, salt=b"")
     session.forward(
         session.tracker.replace(asking.encode(plan.agreed)),
         lambda error: None if error else session.became(became, empty),
@@ -222,6 +244,7 @@ _CONCERNS: dict[int, Callable[[Commander, bytes], None]] = {
     COM_REGISTER_SLAVE: _register_slave,
     COM_STMT_PREPARE: _prepare,
     COM_STMT_CLOSE: _close,
+    COM_STMT_SEND_LONG_DATA: _long_data,
     COM_SET_OPTION: _set_option,
     COM_RESET_CONNECTION: _reset_connection,
 }

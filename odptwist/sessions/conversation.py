@@ -60,6 +60,10 @@ class Conversation(Session):
         since: when the session became busy or idle, on the reactor's clock.
         transaction_since: when its transaction was opened.
         mark: why it ends as soon as nothing is unfinished, or empty.
+        inserted_on: the server session that made the last insert id, or None.
+        choosing: whether `choose` is asked about every command.
+        dressing: whether the command in hand must be dressed before it is sent.
+        rest_to: the server session that gets the rest of a long piece of long data, or None.
         unsent: what waits for a server session: the command in flight, as far as it has come.
         doom: why it ends as soon as the answer in hand is out, or None.
     """
@@ -74,6 +78,10 @@ class Conversation(Session):
         self.tracker = None
         self.bound: ServerSession | None = None
         self.state = SessionState()
+        self.inserted_on: ServerSession | None = None
+        self.choosing = False
+        self.dressing = False
+        self.rest_to: ServerSession | None = None
         self.status = 0
         self.transactions = 0
         self.statement = b""
@@ -100,6 +108,21 @@ class Conversation(Session):
 
     def look(self, command: bytes) -> None:
         """Decide about a command that may concern the proxy."""
+
+    def choose(self, command: bytes) -> bool:
+        """Make `bound` the server session that a command belongs on, None if one has to be found first.
+
+        Returns:
+            False if the command was refused, and answered.
+        """
+        return True
+
+    def dress(self, server: ServerSession, command: bytes) -> bytes:
+        """Return what a server must get for a command that `dressing` is about; `SqlError` refuses it."""
+        return command
+
+    def refuse_exchange(self, error: OdpError) -> None:
+        """Answer the exchange in flight, of which not a byte was answered, with an error."""
 
     async def reopen(self) -> None:
         """Find another server session, because there is none, and send it what is `unsent`."""
@@ -174,15 +197,28 @@ class Conversation(Session):
         if self.tracker.number != self._noted:
             self._noted = self.tracker.number
             self._note(data[4 : 4 + _SHOWN])
+            if self.choosing and not self.choose(data):
+                return
+        elif not self.tracker.awaiting:
+            # The rest of a long piece of long data, the only command without an answer that may be so long.
+            if self.rest_to is not None and self.rest_to.reason is None:
+                self.rest_to.transport.write(data)
+            return
         server = self.bound
         if server is not None:
+            if self.dressing:
+                self.dressing = False
+                try:
+                    data = self.dress(server, data)
+                except SqlError as refusal:
+                    self.refuse_exchange(refusal)
+                    return
             server.transport.write(data)
-        elif self.tracker.awaiting:
+        else:
             self.unsent += (data,)
             if len(self.unsent) == 1:
                 self.server_full(True)  # what more there is of a long command stays with the client meanwhile
                 self.run(self.reopen())
-        # Else it is a command without an answer, about something that went with the lost server session.
 
     def responded(self) -> None:
         """Be told that the response in flight has ended and was passed on."""
@@ -195,6 +231,7 @@ class Conversation(Session):
         if tracker.insert_id or tracker.changes:
             if tracker.insert_id:
                 self.state.inserted(tracker.insert_id)
+                self.inserted_on = self.bound
             self.learn_changes(tracker.changes)
         self.finished(tracker.error)
         server = self.bound

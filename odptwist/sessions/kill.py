@@ -48,6 +48,7 @@ class Victim(Protocol):
     tracker: Tracker
     plan: LoginPlan | None
     bound: ServerSession | None
+    pool: tuple[ServerSession, ...]
     repeatable: bool
     reason: CloseReason | None
     told: Told
@@ -217,8 +218,8 @@ async def _tell(session: ServerSession, statement: str, victim: Victim, asker: V
     patience = 2 * session.surroundings.limits.kill_timeout  # `_stop` ends it all sooner, and tries nothing more then
     detail = "no connection could be had to tell the server to stop the statement"
     refused: set[Identity] = set()
-    helper = asker.bound if asker is not None and not asker.statement_running else None
-    if helper is not None and helper is not session and not helper.in_dialogue and helper.address == session.address:
+    helper = _own_session(asker, session) if asker is not None else None
+    if helper is not None:
         try:
             detail = await _send(helper, statement, patience, told)
             if asker is not None and asker.plan is not None:
@@ -243,6 +244,20 @@ async def _tell(session: ServerSession, statement: str, victim: Victim, asker: V
         except OdpError as fault:
             detail = f"the server did not confirm that the statement stopped: {fault}"
     return detail
+
+
+def _own_session(asker: Victim, session: ServerSession) -> ServerSession | None:
+    """Return an idle server session of the asker's on the server of another session."""
+    own = (*asker.pool, asker.bound) if not asker.statement_running else asker.pool
+    for helper in own:
+        if (
+            helper is not None
+            and helper is not session
+            and not helper.in_dialogue
+            and helper.address == session.address
+        ):
+            return helper
+    return None
 
 
 async def _send(helper: ServerSession, statement: str, patience: float, told: Told) -> str:

@@ -5,23 +5,29 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from attrs import evolve, frozen
+from twisted.internet.defer import Deferred
 
 from odptwist.errors import CloseReason, LoginRefused, ServerUnreachable, SqlError, WireError
 from odptwist.identity import Identity, parse_user_name
 from odptwist.interfaces import IClusters
 from odptwist.machines.client_login import ClientLogin
 from odptwist.machines.effects import Identified
-from odptwist.machines.server_login import FALLBACK, PASSED_ON
+from odptwist.machines.server_login import FALLBACK, NATIVE_PASSWORD, PASSED_ON
 from odptwist.sessions.inbox import DIALOGUE_LIMIT
-from odptwist.sessions.opening import Opened, access_denied, check_tenant, open_server_session
+from odptwist.sessions.opening import Opened, access_denied, check_tenant, open_server_session, try_servers
 from odptwist.sessions.server import LoginPlan, ServerSession
 from odptwist.sessions.surroundings import Surroundings
-from odptwist.snapshots import ServerTraits
-from odptwist.wire.constants import CHARSET_UTF8MB4_GENERAL_CI, CLIENT_LONG_PASSWORD, SERVER_STATUS_AUTOCOMMIT
+from odptwist.snapshots import Purpose, ServerTraits
+from odptwist.wire.constants import (
+    CHARSET_UTF8MB4_GENERAL_CI,
+    CLIENT_LONG_PASSWORD,
+    CLIENT_PLUGIN_AUTH,
+    SERVER_STATUS_AUTOCOMMIT,
+)
 from odptwist.wire.framing import Deframer
-from odptwist.wire.handshake import Greeting, HandshakeResponse
+from odptwist.wire.handshake import AuthSwitchRequest, Greeting, HandshakeResponse
 from odptwist.wire.responses import err_for
-from odptwist.wire.scramble import new_salt
+from odptwist.wire.scramble import new_salt, recover_sha1
 
 # Greeted like this as long as no server has told what it can do: with what all have.
 _UNHEARD = ServerTraits(
@@ -79,6 +85,8 @@ class Login:
         self._machine: ClientLogin | None = None
         self._deframer = Deframer(DIALOGUE_LIMIT)
         self._promised = 0
+        self._salt = new_salt()
+        self._answer: Deferred[bytes] | None = None
         self._over = False
 
     async def greet(self) -> None:
@@ -91,7 +99,7 @@ class Login:
         greeting = Greeting(
             server_version=traits.version,
             thread_id=self._session.cs_id,
-            salt=new_salt(),
+            salt=self._salt,
             capabilities=self._promised,
             mariadb_capabilities=0,
             charset=traits.charset,
@@ -114,6 +122,8 @@ class Login:
                 effect = self._machine.receive(packet)
                 if isinstance(effect, Identified):
                     self._session.run(self._log_in(self._machine, effect.response))
+                elif self._answer is not None:
+                    self._answer.callback(effect.payload)
                 elif self.opening is not None:
                     self.opening.answer(effect.payload)
                 packet = None if self._over else self._deframer.receive_one(b"")
@@ -122,13 +132,22 @@ class Login:
 
     async def _log_in(self, machine: ClientLogin, response: HandshakeResponse) -> None:
         session = self._session
+        surroundings = self._surroundings
         try:
-            identity = session.identity = identify(response.user, self._surroundings.clusters, session.peer.host)
+            identity = session.identity = identify(response.user, surroundings.clusters, session.peer.host)
             if response.auth_response in EMPTY_PASSWORDS:
                 response = evolve(response, auth_response=b"")
-            plan = LoginPlan(response, identity, response.capabilities & self._promised)
-            opened = await open_server_session(
-                self._surroundings, plan, self._opening, self._greeted, self._ask, lambda: machine.asked
+            key = await self._recover(identity, response) if response.auth_response else None
+            plan = LoginPlan(response, identity, response.capabilities & self._promised, key, self._salt)
+            opened = await try_servers(
+                surroundings,
+                surroundings.servers_for(identity, Purpose.LOGIN),
+                identity,
+                lambda address: open_server_session(
+                    surroundings, plan, address, self._opening, self._greeted, self._ask
+                ),
+                # Clients can be asked once only; what was asked on another's behalf is answered already.
+                lambda: key is not None or not machine.asked,
             )
         except LoginRefused as refusal:
             self._refuse(refusal.payload, CloseReason.LOGIN_REFUSED)
@@ -139,6 +158,29 @@ class Login:
         else:
             self._over = True
             session.logged_in(plan, opened, machine.accept(opened.ok), self._deframer.take_rest())
+
+    async def _recover(self, identity: Identity, response: HandshakeResponse) -> bytes | None:
+        """Return SHA1(password), if the account's verifier is known and the client's answer fits it.
+
+        Where it does not fit, the server decides: its verifier may be newer. A client that answered by another login
+        method is asked again, by the one that the verifier is for.
+        """
+        verifiers = await self._surroundings.verifiers_of(identity)
+        if not verifiers:
+            return None
+        answer = response.auth_response
+        if response.capabilities & CLIENT_PLUGIN_AUTH and response.plugin != NATIVE_PASSWORD:
+            self._answer = Deferred()
+            self._ask(AuthSwitchRequest(NATIVE_PASSWORD, self._salt + b"\0").encode())
+            answer = await self._answer
+            self._answer = None
+        for verifier in verifiers:
+            key = recover_sha1(answer, self._salt, verifier)
+            if key is not None:
+                return key
+        if self._machine is not None and self._machine.asked:
+            raise access_denied(str(identity.user), self._session.peer.host)
+        return None
 
     def _opening(self, server: ServerSession | None) -> None:
         self.opening = server

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
 
 from attrs import frozen
 from twisted.logger import Logger
 
-from odptwist.errors import CloseReason, ServerSessionLost, ServerUnreachable, SqlError, WireError
+from odptwist.errors import CloseReason, LoginRefused, ServerSessionLost, ServerUnreachable, SqlError, WireError
 from odptwist.identity import DEFAULT_TENANT, Identity
 from odptwist.machines.server_login import FALLBACK, authenticates_tenants
 from odptwist.sessions.server import LoginPlan, ServerSession
 from odptwist.sessions.surroundings import Account, Surroundings
-from odptwist.snapshots import Address, Purpose
+from odptwist.snapshots import Address
 from odptwist.wire.constants import CHARSET_UTF8MB4_GENERAL_CI
 from odptwist.wire.handshake import Greeting, HandshakeResponse
+from odptwist.wire.primitives import encode_text
+from odptwist.wire.responses import parse_err
+from odptwist.wire.scramble import password_sha1
+
+T = TypeVar("T")
 
 _log = Logger()
+_TROUBLE = (ServerUnreachable, ServerSessionLost, WireError)
+# Too many connections, shutdown in progress, host blocked: the server's trouble, not the account's.
+_NO_ROOM = (1040, 1053, 1129)
 
 
 @frozen
@@ -30,49 +39,80 @@ class Opened:
 async def open_server_session(
     surroundings: Surroundings,
     plan: LoginPlan,
+    address: Address,
     opening: Callable[[ServerSession | None], None],
-    greeted: Callable[[Greeting], None],
+    greeted: Callable[[Greeting], None] = lambda greeting: None,
     ask: Callable[[bytes], None] | None = None,
-    asked: Callable[[], bool] = lambda: False,
 ) -> Opened:
-    """Log in at the first server that takes the client.
+    """Log in at a server.
 
     Args:
         surroundings: of the client session.
         plan: who logs in, and how.
+        address: where.
         opening: is told of the session that is logging in, and None when it no longer is.
-        greeted: is called with each server's greeting, and may raise `SqlError` to refuse the login.
-        ask: passes on to the client what a server asks; None: the client cannot be asked.
-        asked: whether the client was asked; then no second server is tried, because clients can be asked once only.
+        greeted: is called with the server's greeting, and may raise `SqlError` to refuse the login.
+        ask: passes on to the client what the server asks; None: the client cannot be asked.
+
+    Raises:
+        LoginRefused: the server refused.
+        SqlError: the proxy refused.
+        ServerUnreachable, ServerSessionLost, WireError: the server could not be reached, or fell silent.
+    """
+    session = ServerSession(surroundings.numbers.new_ss_id(), address, surroundings)
+    opening(session)
+    try:
+        await session.connect()
+        return Opened(session, await session.log_in(plan, ask, greeted))
+    except BaseException as fault:
+        session.drop(CloseReason.SERVER_UNREACHABLE if isinstance(fault, _TROUBLE) else CloseReason.LOGIN_REFUSED)
+        raise
+    finally:
+        opening(None)
+
+
+async def try_servers(
+    surroundings: Surroundings,
+    addresses: Iterable[Address],
+    identity: Identity,
+    attempt: Callable[[Address], Awaitable[T]],
+    may_go_on: Callable[[], bool] = lambda: True,
+) -> T:
+    """Return what the first server gives with which `attempt` succeeds; the clusters hear of those that fail.
+
+    Args:
+        surroundings: of the client session.
+        addresses: the servers, best first.
+        identity: whose attempt it is.
+        attempt: raises as `open_server_session`; a refusal of the account ends the search, one for want of room does
+            not.
+        may_go_on: is asked after each failure.
 
     Raises:
         LoginRefused: a server refused.
         SqlError: the proxy refused.
-        ServerUnreachable: no server could be reached.
+        ServerUnreachable: no server could be reached; the text names each with its fault.
     """
     failures = []
-    for address in surroundings.servers_for(plan.identity, Purpose.LOGIN):
-        session = ServerSession(surroundings.numbers.new_ss_id(), address, surroundings)
-        opening(session)
+    refusal: LoginRefused | None = None
+    for address in addresses:
         try:
-            await session.connect()
-            ok = await session.log_in(plan, ask, greeted)
-        except (ServerUnreachable, ServerSessionLost, WireError) as fault:
-            session.drop(CloseReason.SERVER_UNREACHABLE)
-            _log.warn(
-                "no login of {identity} at {server}: {fault}", identity=plan.identity, server=address, fault=fault
-            )
-            failures.append(f"{address} ({fault})")
-            if asked():
-                break
-        except BaseException:
-            session.drop(CloseReason.LOGIN_REFUSED)
-            raise
-        else:
-            return Opened(session, ok)
-        finally:
-            opening(None)
-    raise ServerUnreachable(f"Can't connect to a server of cluster '{plan.identity.cluster}': {', '.join(failures)}")
+            return await attempt(address)
+        except LoginRefused as refused:
+            if parse_err(refused.payload).code not in _NO_ROOM:
+                raise
+            refusal, fault = refused, parse_err(refused.payload).message
+        except _TROUBLE as trouble:
+            fault = str(trouble)
+        surroundings.clusters.failed(address, fault)
+        _log.warn("no login of {identity} at {server}: {fault}", identity=identity, server=address, fault=fault)
+        failures.append(f"{address} ({fault})")
+        if not may_go_on():
+            break
+    if refusal is not None:
+        raise refusal
+    detail = ", ".join(failures) or "none of them takes this statement now"
+    raise ServerUnreachable(f"Can't connect to a server of cluster '{identity.cluster}': {detail}")
 
 
 async def open_side_session(surroundings: Surroundings, plan: LoginPlan, address: Address) -> ServerSession:
@@ -103,7 +143,8 @@ def account_plan(account: Account, like: Identity) -> LoginPlan:
         plugin=None,
         attributes=(),
     )
-    return LoginPlan(response, Identity(account.user, DEFAULT_TENANT, like.cluster), FALLBACK, account.password)
+    key = password_sha1(encode_text(account.password)) if account.password else b""
+    return LoginPlan(response, Identity(account.user, DEFAULT_TENANT, like.cluster), FALLBACK, key)
 
 
 async def read_traits(surroundings: Surroundings, address: Address) -> None:

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from odptwist.errors import CloseReason, OdpError, SqlError, not_owner, unknown_thread
+from odptwist.identity import Identity
 from odptwist.interfaces import IAccessPolicy, ISessionDirectory
 from odptwist.sessions.client import ClientSession
 from odptwist.sessions.kill import kill_query, kill_server_session, kill_session, stop_abandoned
@@ -168,10 +169,21 @@ class Registry(ServerFactory):
             raise _ambiguous(number, visible)
         return visible[0], asker
 
+    def may(self, asker: Asker, verb: Verb) -> Deferred[bool]:
+        """Fire with whether an asker may do what concerns no session."""
+        return self._deferred(self._may(asker, verb))
+
+    async def _may(self, asker: Asker, verb: Verb) -> bool:
+        decision, _ = await self._judge(asker, verb, 0, None)
+        return decision is Decision.ALLOWED
+
     async def _decide(self, asker: Asker, verb: Verb, session: ClientSession) -> tuple[Decision, Asker]:
+        return await self._judge(asker, verb, session.cs_id, session.identity)
+
+    async def _judge(self, asker: Asker, verb: Verb, cs_id: int, owner: Identity | None) -> tuple[Decision, Asker]:
         """Ask the access policy, and the asker's server for its privileges if the policy needs them."""
         try:
-            decision = self._policy.decide(asker, verb, session.cs_id, session.identity)
+            decision = self._policy.decide(asker, verb, cs_id, owner)
             if decision is Decision.NEEDS_PRIVILEGES:
                 own = self._sessions.get(asker.cs_id)
                 privileges = Privileges.NONE
@@ -181,7 +193,7 @@ class Registry(ServerFactory):
                     except OdpError:
                         self._log.warn("client session {cs_id}: privileges unknown", cs_id=asker.cs_id)
                 asker = evolve(asker, privileges=privileges)
-                decision = self._policy.decide(asker, verb, session.cs_id, session.identity)
+                decision = self._policy.decide(asker, verb, cs_id, owner)
         except Exception:  # noqa: BLE001 - an extension may raise anything, and what it guards stays closed
             self._log.failure("access policy {policy} failed", policy=self._policy)
             decision = Decision.INVISIBLE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum, unique
 from typing import Any
 from typing import Protocol as Shape
@@ -19,7 +19,8 @@ from odptwist.errors import CloseReason, OdpError, ResponseOverrun, ServerSessio
 from odptwist.identity import Identity
 from odptwist.machines.effects import Ask, Greeted
 from odptwist.machines.exchange import Tracker
-from odptwist.machines.server_login import ServerLogin, answer_question, server_response
+from odptwist.machines.prepared import STATEMENTS_LIMIT, ServerStatements
+from odptwist.machines.server_login import ServerLogin, answer_question, server_response, takes_proxy_scramble
 from odptwist.sessions.inbox import Inbox
 from odptwist.sessions.session import Session
 from odptwist.sessions.surroundings import Surroundings
@@ -28,6 +29,7 @@ from odptwist.snapshots import Address, ServerSessionSnapshot, ServerTraits, Ver
 from odptwist.wire.constants import COM_QUERY, COM_QUIT
 from odptwist.wire.framing import frame
 from odptwist.wire.handshake import Greeting, HandshakeResponse
+from odptwist.wire.prepared import PrepareReply
 from odptwist.wire.primitives import encode_text
 from odptwist.wire.responses import parse_err
 from odptwist.wire.resultset import ResultReader
@@ -40,19 +42,35 @@ class ServerState(Enum):
     INIT = "MSS_INIT"
     ACTIVE = "MSS_ACTIVE"
     KEPT = "MSS_KA_CLIENT_SLAVE"
+    POOLED = "MSS_KA_SHARED"
 
 
 @frozen
 class LoginPlan:
     """What a login at a server needs: the client's own response, who it is, and what was agreed with it.
 
-    `password` is known for accounts of the proxy's own only; None: the client is asked, or has none.
+    `key` is SHA1(password), empty for an account without one. None: it is not known, and the client is asked. `salt` is
+    the one that the client has answered, empty for accounts of the proxy's own.
     """
 
     response: HandshakeResponse
     identity: Identity
     agreed: int
-    password: str | None = field(default=None, repr=False)
+    key: bytes | None = field(default=None, repr=False)
+    salt: bytes = field(default=b"", repr=False)
+
+    def can_repeat(self, greeting: Greeting | None) -> bool:
+        """Whether the proxy can log in again at a server that greets like this, without asking the client."""
+        if self.key is not None or not self.response.auth_response:
+            return True
+        return greeting is not None and takes_proxy_scramble(self.response, greeting)
+
+
+class ResponseReader(Shape):
+    """Reads the response to a command of the proxy's own."""
+
+    def receive(self, payload: bytes) -> bool:
+        """Take the next payload; return whether the response has ended with it."""
 
 
 class Owner(Shape):
@@ -60,6 +78,9 @@ class Owner(Shape):
 
     tracker: Tracker
     transport: Any
+
+    def takes_back(self, session: ServerSession, response: bytes) -> bool:
+        """Be shown an error that is a whole response, and say whether it is kept from the client."""
 
     def responded(self) -> None:
         """Be told that the response in flight has ended and was passed on."""
@@ -82,7 +103,12 @@ class ServerSession(Session):
         ss_id: this proxy's number of it; 0 for one that no client session owns.
         address: the server's.
         server_sessid: the server's number of it, 0 before its greeting.
-        owner: the client session whose exchanges it carries; None before the login and after a drop.
+        owner: the client session whose exchanges it carries; None before the login, at rest and after a drop.
+        keeper: the client session in whose pool it rests, or None.
+        synced: the `serial` of its client session's state that it has caught up with; None before the first time.
+        prepared: what it has prepared; None as long as that is nothing.
+        prepared_limit: how many statements it can have prepared, as far as is known.
+        agreed: the capabilities that client and server agreed on.
         killed: whether the server was told to end it.
         holds: kills in flight that name this session; its owner sends nothing new meanwhile.
     """
@@ -95,6 +121,11 @@ class ServerSession(Session):
         self.address = address
         self.server_sessid = 0
         self.owner: Owner | None = None
+        self.keeper: Owner | None = None
+        self.synced: int | None = None
+        self.prepared: ServerStatements | None = None
+        self.prepared_limit = STATEMENTS_LIMIT
+        self.agreed = 0
         self.holds = 0
         self.killed = False
         self.pickups = 0
@@ -103,7 +134,6 @@ class ServerSession(Session):
         self._inbox: Inbox | None = Inbox()
         self._made: Deferred[None] | None = None
         self._login: ServerLogin | None = None
-        self._agreed = 0
         self._farewell = ""
 
     # -- dialogues -----------------------------------------------------------------------------------------------
@@ -142,7 +172,7 @@ class ServerSession(Session):
             ServerSessionLost, WireError: it ended or broke the protocol.
         """
         self._login = login = ServerLogin()
-        self._agreed = plan.agreed
+        self.agreed = plan.agreed
         self.pickups += 1
         asked = False
         while True:
@@ -150,11 +180,13 @@ class ServerSession(Session):
             if isinstance(effect, Greeted):
                 self._greeted(effect.greeting)
                 greeted(effect.greeting)
-                response = server_response(plan.response, effect.greeting, plan.identity, plan.agreed, plan.password)
+                # A client that can be asked is: that works with every server.
+                salt = plan.salt if ask is None else b""
+                response = server_response(plan.response, effect.greeting, plan.identity, plan.agreed, plan.key, salt)
                 self.transport.write(login.respond(response))
             elif isinstance(effect, Ask):
-                if plan.password is not None:
-                    self.transport.write(login.answer(answer_question(effect.payload, plan.password)))
+                if plan.key is not None:
+                    self.transport.write(login.answer(answer_question(effect.payload, plan.key)))
                     continue
                 if ask is None:
                     raise ServerUnreachable("the server asks for a password, which the proxy does not know")
@@ -197,17 +229,36 @@ class ServerSession(Session):
         Raises:
             ServerSessionLost: the session ended, or did not answer in time (it is dropped then).
         """
+        (reader,) = await self.queries((sql,), patience)
+        return reader
+
+    async def queries(self, statements: Sequence[str], patience: float | None = None) -> list[ResultReader]:
+        """Run several such statements in one round trip; each runs, whatever became of those before it."""
+        readers = [ResultReader(self.agreed) for _ in statements]
+        await self.ask([frame(bytes((COM_QUERY,)) + encode_text(sql), 0) for sql in statements], readers, patience)
+        return readers
+
+    async def ask(
+        self, commands: Sequence[bytes], readers: Sequence[ResponseReader], patience: float | None = None
+    ) -> None:
+        """Send framed commands of the proxy's own in one go, and let each reader read the response to its command.
+
+        Raises:
+            ServerSessionLost: the session ended, or did not answer in time (it is dropped then).
+        """
         if self._inbox is not None or self.reason is not None:
             raise ServerSessionLost("the server session is in a dialogue or gone")
         self._inbox = Inbox()
-        reader = ResultReader(self._agreed)
         self.pickups += 1
-        self.transport.write(frame(bytes((COM_QUERY,)) + encode_text(sql), 0))
+        self.transport.write(b"".join(commands))
         try:
-            while not reader.receive((await self._packet(patience or self.surroundings.limits.query_timeout)).payload):
-                pass
+            for reader in readers:
+                while not reader.receive(
+                    (await self._packet(patience or self.surroundings.limits.query_timeout)).payload
+                ):
+                    pass
         except (OdpError, CancelledError) as fault:
-            owner = self.owner
+            owner = self.owner or self.keeper
             self.drop(CloseReason.SERVER_LOST, "a dialogue with it failed")
             if owner is not None:
                 owner.server_lost(self, str(fault))
@@ -215,7 +266,6 @@ class ServerSession(Session):
                 raise
             raise ServerSessionLost(f"server {self.address} did not answer: {fault}") from fault
         self._inbox = None
-        return reader
 
     async def _packet(self, patience: float | None) -> Any:
         if self._inbox is None:
@@ -248,6 +298,7 @@ class ServerSession(Session):
         owner = self.owner
         if self._inbox is None and owner is not None:
             tracker = owner.tracker
+            fresh = not tracker.answered
             try:
                 ended = tracker.server(data)
             except ResponseOverrun as overrun:
@@ -262,15 +313,39 @@ class ServerSession(Session):
                 else:
                     self._unasked(data)
                 return
-            owner.transport.write(data)
             if ended:
+                if tracker.error and fresh and owner.takes_back(self, data):
+                    return
+                owner.transport.write(data)
                 owner.responded()
+            else:
+                owner.transport.write(data)
         elif self._inbox is not None:
             self._inbox.receive(data)
+        elif self.keeper is not None:
+            self._unasked(data)
+
+    def expect_reply(self, take: Callable[[PrepareReply], bytes]) -> None:
+        """Show `take` the beginning of the next response, that to a COM_STMT_PREPARE, and pass on what it returns."""
+        reply = PrepareReply()
+
+        def received(data: bytes) -> None:
+            try:
+                if not reply.receive(data):
+                    return
+            except WireError:
+                passed_on = reply.came  # the tracker finds the same fault
+            else:
+                passed_on = take(reply) if self.owner is not None else reply.came
+            del self.dataReceived
+            self.dataReceived(passed_on)
+
+        # One response of a few passes here, so the others must not pay for the question whether it does.
+        self.dataReceived = received  # type: ignore[method-assign]
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Have ended, dropped by us or not."""
-        owner = self.owner
+        owner = self.owner or self.keeper
         detail = self._farewell or reason.getErrorMessage()
         lost = self._close(CloseReason.KILLED if self.killed else CloseReason.SERVER_LOST, detail)
         if self.ss_id:
@@ -323,15 +398,25 @@ class ServerSession(Session):
 
     def closing(self) -> None:
         """Leave the owner, which is not told: whoever ends this session knows."""
-        self.owner = None
+        self.owner = self.keeper = None
         if self._made is not None:
             self._made.cancel()
+
+    def rest(self, keeper: Owner, synced: int) -> None:
+        """Rest in a client session's pool; see `synced`."""
+        self.owner, self.keeper, self.synced = None, keeper, synced
+        self.transport.resumeProducing()  # the client may have paused it, and then its end would go unnoticed
 
     def quit(self) -> None:
         """End in good order, because the client did: COM_QUIT, then close."""
         if self.reason is None:
             self.transport.write(frame(bytes((COM_QUIT,)), 0))
             self.end(CloseReason.CLIENT_QUIT)
+
+    @property
+    def is_mariadb(self) -> bool:
+        """Whether the server calls itself MariaDB."""
+        return self.greeting is not None and "MariaDB" in self.greeting.server_version
 
     @property
     def in_dialogue(self) -> bool:
@@ -343,7 +428,8 @@ class ServerSession(Session):
         if not self.server_sessid:
             state = ServerState.INIT
         else:
-            state = ServerState.ACTIVE if attached or self._inbox is not None else ServerState.KEPT
+            active = attached or self._inbox is not None
+            state = ServerState.ACTIVE if active else ServerState.POOLED if self.keeper else ServerState.KEPT
         return ServerSessionSnapshot(
             ss_id=self.ss_id,
             server_sessid=self.server_sessid,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from attrs import Factory, field, frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from odptwist.identity import Identity
@@ -17,7 +17,9 @@ from odptwist.interfaces import (
     ISessionDirectory,
     ISessionObserver,
     IStatements,
+    IVerifierSource,
 )
+from odptwist.machines.classification import Classifier
 from odptwist.sessions.paused import PausedClients
 from odptwist.snapshots import Address, KillScope, Purpose
 
@@ -49,6 +51,21 @@ class Numbers(Protocol):
 
 
 @frozen
+class Routing:
+    """How statements find servers; times in seconds.
+
+    Attributes:
+        retry_reads: whether a read is run once more elsewhere when its server is lost before it answered.
+        primary_wait: how long a write waits for a primary.
+        settle: how long reads of a session stay on the primary after its last write.
+    """
+
+    retry_reads: bool = True
+    primary_wait: float = 5.0
+    settle: float = 0.5
+
+
+@frozen
 class Account:
     """An account of the proxy's own."""
 
@@ -66,6 +83,9 @@ class Surroundings:
         plain: from `odptwist.machines.exchange.plain_prefixes`.
         killers: by name; what is not there is killed as everywhere.
         kill_account: for statements that neither the asker nor the victim's account can stop, or None.
+        routing: for clusters of several servers.
+        classifier: says which statements a replica may answer.
+        verifiers: knows how accounts prove who they are, or None.
         stop_abandoned: whether a statement is stopped on its server when its client has gone.
     """
 
@@ -82,6 +102,9 @@ class Surroundings:
     limits: Limits = Limits()
     killers: Mapping[str, IBackendKiller] = Factory(dict)
     kill_account: Account | None = None
+    routing: Routing = Routing()
+    classifier: Classifier = Factory(Classifier)
+    verifiers: IVerifierSource | None = None
     stop_abandoned: bool = True
 
     def tell(self, event: Callable[[ISessionObserver], None]) -> None:
@@ -104,6 +127,18 @@ class Surroundings:
         except Exception:  # noqa: BLE001 - an extension may raise anything
             _log.failure("router {router} failed: servers are tried in order", router=self.router)
         return servers
+
+    async def verifiers_of(self, identity: Identity) -> Sequence[bytes]:
+        """Return the verifiers that are known of an account; none if their source fails."""
+        if self.verifiers is None:
+            return ()
+        try:
+            return await self.verifiers.verifiers(identity)
+        except CancelledError:
+            raise
+        except Exception:  # noqa: BLE001 - an extension may raise anything
+            _log.failure("verifier source {source} failed", source=self.verifiers)
+            return ()
 
     def kill_statement(self, address: Address, server_sessid: int, scope: KillScope) -> str:
         """Return the statement that ends a server's session, or what it runs."""

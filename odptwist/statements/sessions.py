@@ -81,7 +81,7 @@ class ShowSessionAttribute:
         return SessionAttributes(None if number == _OWN_SESSION else number, pattern)
 
     def answer(self, request: object, asker: Asker, directory: ISessionDirectory) -> Deferred[Answer]:
-        """Fire with 22 rows and 17 more for each server session; fail with 1094 as the directory does."""
+        """Fire with 22 rows, one for each pin, and 17 for each server session; fail with 1094 as the directory does."""
         return Deferred.fromCoroutine(self._show(cast(SessionAttributes, request), asker, directory))
 
     async def _show(self, request: SessionAttributes, asker: Asker, directory: ISessionDirectory) -> Answer:
@@ -195,6 +195,11 @@ def _list_attributes(session: ClientSessionSnapshot, own: bool) -> Iterator[Attr
     yield ("modified_time", 0, "cs stat")
     yield ("reported_time", 0, "cs stat")
     yield from _list_versions(session.versions, "cs var version")
+    # ODP has no such rows; they are there only when there is something to say.
+    for pin in session.pins:
+        yield ("pinned_by", pin, "cs pin")
+    if session.bar:
+        yield ("further_logins", session.bar, "cs pin")
     if session.bound:
         yield from _list_bound(session.bound, working=session.busy and not own, own=own)
     for index, pooled in enumerate(session.pool):

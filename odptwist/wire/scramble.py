@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 from hashlib import sha1
+from hmac import compare_digest
 from typing import Final
 
 SALT_SIZE: Final[int] = 20
@@ -18,18 +19,43 @@ def _sha1(b: bytes) -> bytes:
     return sha1(b, usedforsecurity=False).digest()
 
 
+def password_sha1(password: bytes) -> bytes:
+    """Return SHA1(password): what answers any salt; it is as secret as the password."""
+    return _sha1(password)
+
+
 def native_password(password: bytes, salt: bytes) -> bytes:
-    """Return SHA1(password) XOR SHA1(salt + SHA1(SHA1(password))): 20 bytes, or none for an empty password.
+    """Return what `native_answer` does, or no bytes for an empty password."""
+    return native_answer(_sha1(password), salt) if password else b""
+
+
+def native_answer(once: bytes, salt: bytes) -> bytes:
+    """Return SHA1(password) XOR SHA1(salt + SHA1(SHA1(password))), 20 bytes.
 
     Args:
-        password: in clear, as bytes of the session's character set.
+        once: SHA1(password).
         salt: the server's; only its first 20 bytes count, so the data of an AuthSwitchRequest (21 bytes) fits too.
     """
-    if not password:
-        return b""
-    once = _sha1(password)
-    mask = _sha1(salt[:SALT_SIZE] + _sha1(once))
-    return bytes(a ^ b for a, b in zip(once, mask, strict=True))
+    return xor(once, _sha1(salt[:SALT_SIZE] + _sha1(once)))
+
+
+def recover_sha1(answer: bytes, salt: bytes, verifier: bytes) -> bytes | None:
+    """Check a client's answer to our salt, and return the SHA1(password) that it holds; None if it is wrong.
+
+    Args:
+        answer: 20 bytes if the client answered by this method.
+        salt: the one that the client was sent.
+        verifier: SHA1(SHA1(password)), as servers keep it.
+    """
+    if len(answer) != SALT_SIZE or len(verifier) != SALT_SIZE:
+        return None
+    once = xor(answer, _sha1(salt[:SALT_SIZE] + verifier))
+    return once if compare_digest(_sha1(once), verifier) else None
+
+
+def xor(one: bytes, other: bytes) -> bytes:
+    """Return two texts of one length, combined byte by byte."""
+    return bytes(a ^ b for a, b in zip(one, other, strict=True))
 
 
 def new_salt() -> bytes:

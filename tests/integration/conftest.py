@@ -1,7 +1,8 @@
-"""What the integration tests share: a seekdb and a MariaDB for all of them, proxies before either, connections."""
+"""What the integration tests share: servers and pairs of servers for all of them, proxies before them, connections."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ pymysql = pytest.importorskip("pymysql")
 
 from pymysql.connections import Connection  # noqa: E402
 
+from tests.support.pairs import MariaDbPair, Pair, SeekdbPair  # noqa: E402
 from tests.support.servers import MariaDb, Proxy, Seekdb, Server, find_program, wait_until  # noqa: E402
 from tests.support.sessions import query  # noqa: E402
 
@@ -59,6 +61,37 @@ def mariadb(directory: Callable[[], Path]) -> Iterator[Server]:
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def mariadb_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair[Any]]:
+    """Return a MariaDB primary and its replica; each test gets both alive, in any roles."""
+    pair = MariaDbPair(lambda: tmp_path_factory.mktemp("pair"))
+    yield pair
+    pair.close()
+
+
+@pytest.fixture(scope="session")
+def seekdb_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair[Any]]:
+    """Return a seekdb primary and its standby; each test gets both alive, in any roles."""
+    pair = SeekdbPair(lambda: tmp_path_factory.mktemp("pair"))
+    yield pair
+    pair.close()
+
+
+@pytest.fixture(scope="module", params=["mariadb_pair", "seekdb_pair"])
+def pair(request: pytest.FixtureRequest) -> Any:
+    """Return either pair."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(autouse=True)
+def restored_pairs(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Restore the pairs that a test has used."""
+    yield
+    used = {id(value): value for value in request.node.funcargs.values() if isinstance(value, Pair)}
+    for each in used.values():
+        each.restore()
 
 
 @pytest.fixture(scope="session")
@@ -137,6 +170,20 @@ def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
         figures.append(f"{name}: {text}")
 
     return note
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker of this directory's tests."""
+    config.addinivalue_line("markers", "slow: takes many seconds; skipped unless -m or ODPTWIST_REQUIRE=all is given")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what is slow, except in CI and where somebody chooses by markers."""
+    if os.environ.get("ODPTWIST_REQUIRE") == "all" or config.option.markexpr:
+        return
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.skip(reason="slow: runs with -m slow, or where ODPTWIST_REQUIRE=all is set"))
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

@@ -73,7 +73,7 @@ ENDLESS_COMMANDS = (COM_BINLOG_DUMP, COM_BINLOG_DUMP_GTID)
 class Exchange:
     """A command, and what server and client send in turn after it; the server begins and ends.
 
-    `status`, `error`, `insert_id`, `changes` and `statements` are what must be known at the end.
+    `status`, `error`, `insert_id` and `changes` are what must be known at the end.
     """
 
     name: str
@@ -84,7 +84,6 @@ class Exchange:
     error: int = 0
     insert_id: int = 0
     changes: tuple[bytes, ...] = ()
-    statements: frozenset[int] | None = None
 
     def streams(self) -> list[bytes]:
         """Return the bytes of each turn."""
@@ -207,7 +206,6 @@ def exchanges(capabilities: int) -> Iterator[Exchange]:
             prepare,
             prepared(capabilities, columns, parameters),
             status=0,
-            statements=frozenset((258,)),
         )
     yield exchange("nothing prepared", prepare, [ERR], error=1317, status=0)
     yield exchange(
@@ -216,7 +214,6 @@ def exchanges(capabilities: int) -> Iterator[Exchange]:
         [*prepared(capabilities, 1, 2)[:2], ERR],
         error=1317,
         status=0,
-        statements=frozenset((258,)),
     )
     yield exchange("binary rows", execute, result(capabilities, binary))
     yield exchange(

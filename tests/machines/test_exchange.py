@@ -101,8 +101,8 @@ class ExchangeTests(SynchronousTestCase):
                 is_end = number == len(streams) - 1 and place == len(come) - 1
                 self.assertIs(tracker.server(chunk), is_end, f"{exchange.name}: {come[: place + 1]}")
         self.assertFalse(tracker.busy or tracker.awaiting, exchange.name)
-        left = (tracker.status, tracker.error, tracker.insert_id, tracker.changes, tracker.statements)
-        due = (exchange.status, exchange.error, exchange.insert_id, exchange.changes, exchange.statements)
+        left = (tracker.status, tracker.error, tracker.insert_id, tracker.changes)
+        due = (exchange.status, exchange.error, exchange.insert_id, exchange.changes)
         self.assertEqual(left, due, exchange.name)
         self.assertEqual((tracker.number, tracker.answered, tracker.kept), (1, True, b""))
         return tracker
@@ -250,21 +250,15 @@ class ExchangeTests(SynchronousTestCase):
         self.assertFalse(tracker.server(b""))
         self.assertTrue(tracker.server(OK[5:]))
 
-    def test_statements(self) -> None:
-        """Prepared statements are known from the first one on, until they are closed or the server session ends."""
+    def test_again(self) -> None:
+        """An exchange whose response was kept from the client can begin once more."""
         tracker = Tracker(0, PLAIN)
-        for number in (1, 70000):
-            tracker.client(frame(bytes((COM_STMT_PREPARE,)) + b"do 1", 0))
-            tracker.take()
-            tracker.server(frames(prepared(0, 0, 0, number), 1).data)
-        self.assertEqual(tracker.statements, {1, 70000})
-        tracker.closed_statement(5)
-        tracker.closed_statement(1)
-        self.assertEqual(tracker.statements, {70000})
         tracker.client(SELECT)
-        tracker.forget()
-        self.assertIsNone(tracker.statements)
-        tracker.closed_statement(1)
+        number = tracker.number
+        self.assertTrue(tracker.server(frame(b"\xff\x0a\x05#HY000no", 1)))
+        tracker.again()
+        self.assertEqual((tracker.number, tracker.busy, tracker.error), (number + 1, True, 0))
+        self.assertTrue(tracker.server(OK))
 
 
 class BigRowTests(SynchronousTestCase):
@@ -432,7 +426,8 @@ class ClientTests(SynchronousTestCase):
         """A command without a response is followed at once by the next one of the same chunk."""
         long_data = frame(bytes((COM_STMT_SEND_LONG_DATA,)) + bytes(10), 0)
         tracker = Tracker(0, PLAIN)
-        self.assertEqual(tracker.client(long_data), FORWARD)
+        self.assertEqual(tracker.client(long_data), LOOK)
+        self.assertEqual(tracker.take(), long_data)
         self.assertFalse(tracker.busy)
         for chunk in (long_data + CLOSE + SELECT, CLOSE + long_data + SELECT):
             session = Session(Tracker(0, PLAIN), ANSWERS)
@@ -752,7 +747,6 @@ class PlainTests(SynchronousTestCase):
             COM_STMT_EXECUTE,
             COM_STMT_FETCH,
             COM_STMT_RESET,
-            COM_STMT_SEND_LONG_DATA,
         }
         for command in range(256):
             verdict = Tracker(0, PLAIN).client(frame(bytes((command,)) + b"....", 0))

@@ -65,7 +65,6 @@ class CommandTests(SynchronousTestCase):
         )
         self.assertEqual(self.server.payloads(), [b"\x03SELECT 1"])
         self.server.row()
-        self.assertEqual(self.server.payloads(), [b"\x19\x01\0\0\0"])
         self.assertIn(b"svr_session_count", self.client.wire.written)
         self.house.turn()
         self.assertEqual(self.server.payloads(), [b"\x0e"])

@@ -21,6 +21,7 @@ from odptwist.snapshots import (
     KillScope,
     KillTarget,
     ServerSessionSnapshot,
+    Verb,
     Versions,
 )
 
@@ -101,6 +102,7 @@ class FakeDirectory:
     outcome: KillOutcome = KillOutcome.ENDED
     detail: str = ""
     error: SqlError | None = None
+    allows: bool = True
     kills: list[Kill] = Factory(list)
 
     def sessions(self, asker: Asker) -> Deferred[Sequence[ClientSessionSnapshot]]:
@@ -115,6 +117,10 @@ class FakeDirectory:
             if number == each.cs_id or number in [server.server_sessid for server in each.server_sessions]
         ]
         return succeed(found[0]) if len(found) == 1 else fail(unknown_thread(number))
+
+    def may(self, asker: Asker, verb: Verb) -> Deferred[bool]:
+        """Fire with what was set, whatever it is about."""
+        return succeed(self.allows)
 
     def kill(
         self,

@@ -19,7 +19,7 @@ from odptwist.machines.exchange import plain_prefixes
 from odptwist.sessions.paused import PausedClients
 from odptwist.sessions.registry import Numbers, Registry
 from odptwist.sessions.surroundings import Surroundings
-from odptwist.snapshots import Address, ServerTraits
+from odptwist.snapshots import Address, ReadPolicy, Role, ServerTraits
 from odptwist.statements import builtin_statements
 from odptwist.statements.table import StatementTable
 from odptwist.wire import constants as c
@@ -229,10 +229,15 @@ class House:
         statements: Sequence[Any] = (),
         router: Any = None,
         heard: bool = True,
+        roles: Sequence[Role] = (),
+        read_policy: ReadPolicy = ReadPolicy.REPLICA_FIRST,
     ) -> None:
         self.reactor = MemoryReactorClock()
-        addresses = tuple(Address("10.1.0.1", 3306 + number) for number in range(servers))
-        self.clusters = Clusters([Cluster("odp", tuple(map(Server, addresses)), ("sys",))], self.reactor)
+        addresses = tuple(Address("10.1.0.1", 3306 + number) for number in range(max(servers, len(roles))))
+        known = [Server(address, role) for address, role in zip(addresses, roles, strict=False)]
+        self.clusters = Clusters(
+            [Cluster("odp", tuple(known) or tuple(map(Server, addresses)), ("sys",), read_policy)], self.reactor
+        )
         self.registry = Registry(TenantAccessPolicy())
         table = StatementTable([*statements, *builtin_statements()])
         self.registry.surroundings = Surroundings(
@@ -284,10 +289,10 @@ class House:
 
     def accept(self) -> ServerPeer:
         """Return the server's side of the proxy's next connection attempt."""
-        _, _, factory, *_ = self.reactor.tcpClients[self._taken]
+        host, port, factory, *_ = self.reactor.tcpClients[self._taken]
         self._taken += 1
         self._thread_id += 1
-        wire = Wire(self.reactor, "10.1.0.1", 3306)
+        wire = Wire(self.reactor, host, port)
         wire.protocol = factory.buildProtocol(None)
         wire.protocol.makeConnection(wire)
         return ServerPeer(wire, self._thread_id)
@@ -297,6 +302,14 @@ class House:
         _, _, factory, *_ = self.reactor.tcpClients[self._taken]
         self._taken += 1
         factory.clientConnectionFailed(None, Failure(ConnectionRefusedError()))
+
+    def open(self) -> ServerPeer:
+        """Return a server at which the proxy has just logged in."""
+        server = self.accept()
+        server.greet()
+        server.packets()
+        server.accept()
+        return server
 
     @property
     def attempts(self) -> int:
@@ -308,9 +321,6 @@ class House:
         client = self.connect()
         client.packets()
         client.send(response(user, auth_response))
-        server = self.accept()
-        server.greet()
-        server.packets()
-        server.accept()
+        server = self.open()
         client.packets()
         return client, server

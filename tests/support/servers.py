@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import random
 import re
 import shutil
 import signal
@@ -17,6 +18,8 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,7 +31,11 @@ from pymysql.connections import Connection
 
 T = TypeVar("T")
 
-_NUMBERS_APART = 1000
+# The kernel kills a child when the thread that started it ends (prctl(2), PR_SET_PDEATHSIG), and tests start servers
+# in threads of their own: so one thread that lasts starts all.
+_STARTER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="starter")
+
+_PORTS = range(10_000, 32_768)
 
 PATIENCE = 20.0
 """Seconds after which something that should happen at once has not happened."""
@@ -56,10 +63,15 @@ def find_program(name: str, package: str) -> str:
 
 
 def free_port() -> int:
-    """Return a TCP port on loopback that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port that nobody uses.
+
+    It is below Linux's ip_local_port_range: else a connection to elsewhere could have it when a server that a test
+    killed wants it back.
+    """
+    while True:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("", random.choice(_PORTS)))
+            return int(probe.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], T], seconds: float = PATIENCE, what: str = "the condition") -> T:
@@ -121,7 +133,8 @@ class Child:
         tied = [setpriv, "--pdeathsig", "KILL", "--", *arguments] if setpriv else list(arguments)
         self.log = log
         with open(log, "ab") as output:
-            self._process = subprocess.Popen(tied, stdin=subprocess.DEVNULL, stdout=output, stderr=output, **more)
+            streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
+            self._process = _STARTER.submit(subprocess.Popen, tied, **streams, **more).result()
         self.pid = self._process.pid
 
     def output(self) -> str:
@@ -152,10 +165,14 @@ class Child:
         except subprocess.TimeoutExpired:
             pytest.fail(f"the process did not end within {seconds:g} s:\n{self.output()}")
 
+    def send(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        self._process.send_signal(number)
+
     def end(self, number: int = signal.SIGTERM) -> int:
         """Send a signal, and SIGKILL if that does not end it; return the exit status."""
         if self.status is None:
-            self._process.send_signal(number)
+            self.send(number)
             try:
                 self._process.wait(PATIENCE)
             except subprocess.TimeoutExpired:
@@ -180,10 +197,13 @@ class Server(ABC):
     Attributes:
         name: the fixture's.
         address: as `--server` wants it.
+        numbers_apart: its sessions have numbers above this one.
+        child: the process, None before the first start.
     """
 
     name = ""
     address = ""
+    numbers_apart = 1000
 
     def __init__(self, base: Path) -> None:
         self.base = base
@@ -206,8 +226,13 @@ class Server(ABC):
     def _arguments(self) -> list[str]:
         """Return its command line."""
 
-    def start(self) -> None:
-        """Start it, and wait until it answers a login."""
+    @property
+    def runs(self) -> bool:
+        """Whether its process is there, even if it is stopped by SIGSTOP."""
+        return self.child is not None and self.child.status is None
+
+    def start(self, seconds: float = 60) -> None:
+        """Start it, and wait until it answers a login; fail the test if that takes too long."""
         child = self.child = Child(
             self._arguments(), self.base / "output", env={**os.environ, "TELEMETRY_ENABLED": "false"}
         )
@@ -221,10 +246,10 @@ class Server(ABC):
                 return False
             return True
 
-        wait_until(answers, 60, f"a login at {self.name}")
+        wait_until(answers, seconds, f"a login at {self.name}")
         # The server's numbers of sessions shall be none that a proxy gives its clients: a number that means two
         # sessions is refused, which is one test's subject and no other's.
-        for _ in range(_NUMBERS_APART):
+        for _ in range(self.numbers_apart):
             with self._knock() as stranger:
                 stranger.recv(1)
 
@@ -238,6 +263,44 @@ class Server(ABC):
         with connection.cursor() as cursor:
             cursor.execute("SHOW FULL PROCESSLIST")
             return {row[0]: (row[4], row[7] or "") for row in cursor.fetchall()}
+
+
+class TcpServer(Server):
+    """A server on a TCP port.
+
+    Attributes:
+        port: the port.
+    """
+
+    def __init__(self, base: Path) -> None:
+        super().__init__(base)
+        self.port = free_port()
+        self.address = f"127.0.0.1:{self.port}"
+
+    def _where(self) -> dict[str, Any]:
+        return {"host": "127.0.0.1", "port": self.port}
+
+    def _knock(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port))
+
+
+def seekdb_arguments(base: Path, *parameters: str) -> list[str]:
+    """Return the command line of an OceanBase kernel, or skip the test.
+
+    Args:
+        base: its directory.
+        parameters: of the kernel, NAME=VALUE each.
+    """
+    spec = find_spec("pylibseekdb")
+    if spec is None or spec.origin is None:
+        missing("PyPI's pylibseekdb")
+    return [
+        str(Path(spec.origin).with_name("seekdb")),
+        f"--base-dir={base}",
+        "--nodaemon",
+        *(word for parameter in ("syslog_level=WARN", *parameters) for word in ("--parameter", parameter)),
+        *("--variable", "ob_query_timeout=3600000000"),  # microseconds
+    ]
 
 
 class Seekdb(Server):
@@ -263,18 +326,8 @@ class Seekdb(Server):
         return stranger
 
     def _arguments(self) -> list[str]:
-        spec = find_spec("pylibseekdb")
-        if spec is None or spec.origin is None:
-            missing("PyPI's pylibseekdb")
-        parameters = ("memory_budget=2G", "log_disk_size=2G", "open_cursors=1000", "syslog_level=WARN")
-        return [
-            str(Path(spec.origin).with_name("seekdb")),
-            f"--base-dir={self.base}",
-            "--embedded",
-            "--nodaemon",
-            *(word for parameter in parameters for word in ("--parameter", parameter)),
-            *("--variable", "ob_query_timeout=3600000000"),  # microseconds
-        ]
+        parameters = ("memory_budget=2G", "log_disk_size=2G", "open_cursors=1000")
+        return [*seekdb_arguments(self.base, *parameters), "--embedded"]
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         """End it; SIGTERM makes it end by SIGKILL."""
@@ -282,36 +335,33 @@ class Seekdb(Server):
         os.close(self._life)
 
 
-class MariaDb(Server):
-    """A MariaDB on a TCP port, with an empty data directory of its own."""
+class MariaDb(TcpServer):
+    """A MariaDB with an empty data directory of its own.
+
+    Args:
+        base: an empty directory.
+        settings: further lines for my.cnf.
+    """
 
     name = "mariadb"
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, *settings: str) -> None:
         super().__init__(base)
         self._mariadbd = find_program("mariadbd", "mariadb-server")
         install = find_program("mariadb-install-db", "mariadb-server")
-        self.port = free_port()
-        self.address = f"127.0.0.1:{self.port}"
         self._settings = base / "my.cnf"
         self._settings.write_text(
             "[mariadbd]\n"
             + ("user=root\n" if os.geteuid() == 0 else "")
             + f"datadir={base}/data\nsocket={base}/socket\npid-file={base}/pid\nport={self.port}\n"
             "bind-address=127.0.0.1\nskip-name-resolve\ncharacter-set-server=utf8mb4\nlocal-infile=1\n"
-            "max-allowed-packet=64M\nmax-connections=500\n"
+            "max-allowed-packet=64M\nmax-connections=500\n" + "".join(f"{line}\n" for line in settings)
         )
         arguments = [install, f"--defaults-file={self._settings}", "--skip-test-db"]
         arguments.append("--auth-root-authentication-method=normal")
         done = subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=False)
         if done.returncode:
             pytest.fail(f"mariadb-install-db failed:\n{done.stdout}{done.stderr}")
-
-    def _where(self) -> dict[str, Any]:
-        return {"host": "127.0.0.1", "port": self.port}
-
-    def _knock(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port))
 
     def _arguments(self) -> list[str]:
         return [self._mariadbd, f"--defaults-file={self._settings}"]

@@ -1,0 +1,99 @@
+"""How single settings are spelled, in a file and on the command line.
+
+Each function takes a text and raises ValueError, with a sentence that says what would be understood.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from hashlib import sha1
+from typing import TypeVar
+
+from odptwist.identity import UserName, split_user_name
+from odptwist.snapshots import Address
+
+T = TypeVar("T")
+
+
+def parse_address(text: str) -> Address:
+    """Read `host:port`, `[ipv6]:port` or `unix:/path`."""
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:")
+        if not path.startswith("/"):
+            raise ValueError(f"{text!r}: a Unix socket needs an absolute path, as in unix:/run/mysqld/mysqld.sock")
+        return Address(path=path)
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"{text!r}: an IPv6 address needs brackets, as in [::1]:3306")
+    if not colon or not host or not port:
+        raise ValueError(f"{text!r}: a server is host:port, as in 127.0.0.1:3306, or unix:/path")
+    if not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
+        raise ValueError(f"{text!r}: the port must be a number from 1 to 65535")
+    return Address(host=host, port=int(port))
+
+
+def check_port(text: str) -> str:
+    """Return a bare port number or an endpoint description as it is; of the latter, only tcp numbers are checked."""
+    kind, colon, rest = text.partition(":")
+    number = rest.partition(":")[0].removeprefix("port=") if kind in ("tcp", "tcp6") else kind if not colon else "0"
+    if not colon and not (text.isascii() and text.isdigit()):
+        raise ValueError(f"{text!r}: a port is a number or an endpoint description, as in tcp:2883:interface=127.0.0.1")
+    if not (number.isascii() and number.isdigit()) or int(number) > 65535:
+        raise ValueError(f"{text!r}: the port must be a number from 0 to 65535")
+    return text
+
+
+def check_name(text: str) -> str:
+    """Return a cluster name as it is, if a client can spell it in a user name."""
+    if not text or any(c in text for c in "@#:") or not text.isprintable():
+        raise ValueError(f"{text!r}: a cluster name is not empty and has none of the characters @ # :")
+    return text
+
+
+def check_not_empty(text: str) -> str:
+    """Return a text as it is."""
+    if not text:
+        raise ValueError("must not be empty")
+    return text
+
+
+def parse_account(text: str) -> UserName:
+    """Read the user name of an account: user, user@tenant, user@tenant#cluster or user#cluster."""
+    try:
+        return split_user_name(text)
+    except ValueError as fault:
+        raise ValueError(f"{text!r}: {fault}") from None
+
+
+def parse_verifier(text: str) -> bytes:
+    """Return the 20 bytes of a verifier as MySQL spells it: '*', and SHA1(SHA1(password)) in 40 hex digits.
+
+    The text is a secret, and not part of any error.
+    """
+    digits = re.fullmatch(r"\*([0-9A-Fa-f]*)", text)
+    if not digits:
+        raise ValueError("must be '*' and 40 hex digits, as mysql_native_password keeps a password")
+    if len(digits[1]) != 40:
+        raise ValueError(f"must be '*' and 40 hex digits, not {len(digits[1])}")
+    return bytes.fromhex(digits[1])
+
+
+def make_verifier(password: str) -> bytes:
+    """Return the verifier of a password; none is made of an empty one, which a client proves by no answer at all."""
+    check_not_empty(password)
+    once = sha1(password.encode(), usedforsecurity=False).digest()
+    return sha1(once, usedforsecurity=False).digest()
+
+
+def one_of(words: Mapping[str, T]) -> Callable[[str], T]:
+    """Return a function that takes one of some words, and returns what it stands for."""
+
+    def read(text: str) -> T:
+        if text not in words:
+            raise ValueError(f"{text!r}: must be one of {', '.join(words)}")
+        return words[text]
+
+    return read

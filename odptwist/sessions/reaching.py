@@ -1,0 +1,227 @@
+"""How a client session comes to the server session that its command needs.
+
+Source: spec sections 8.1 and 8.2. One at rest in the pool is brought up to date; where there is none, another one is
+opened, at the next server if the first cannot be had. What has changed since a server session last served is replayed
+in one round trip, and the prepared statement in hand is prepared there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from attrs import evolve
+from twisted.internet.defer import CancelledError, TimeoutError
+
+from odptwist.errors import (
+    CloseReason,
+    LoginRefused,
+    OdpError,
+    ServerSessionLost,
+    ServerUnreachable,
+    SqlError,
+    WireError,
+    server_lost,
+)
+from odptwist.sessions.binary import BinaryStatements
+from odptwist.sessions.choice import Choice
+from odptwist.sessions.conversation import Conversation
+from odptwist.sessions.opening import open_server_session, try_servers
+from odptwist.sessions.server import LoginPlan, ServerSession
+from odptwist.sessions.surroundings import Surroundings
+from odptwist.snapshots import Address, Purpose
+
+CANNOT_REPEAT = "the proxy cannot log in again for this account"
+
+
+class _Unsuitable(OdpError):
+    """A server is well, but not for the command in hand."""
+
+    def __init__(self, address: Address) -> None:
+        super().__init__(str(address))
+        self.address = address
+
+
+class Reaching(Conversation):
+    """A conversation that finds server sessions.
+
+    Attributes:
+        repeatable: whether the proxy can log in for this client again without asking it.
+        pool: server sessions at rest.
+        choice: decides where statements go; None where there is but one server.
+        binary: the prepared statements; None as long as there was none.
+    """
+
+    def __init__(self, cs_id: int, surroundings: Surroundings) -> None:
+        super().__init__(cs_id, surroundings)
+        self.repeatable = False
+        self.pool: tuple[ServerSession, ...] = ()
+        self.choice: Choice | None = None
+        self._reaching: ServerSession | None = None
+        self._lost: SqlError | None = None
+        self.binary: BinaryStatements | None = None
+        self._again = b""
+        self._target: Address | None = None
+        self._refused: tuple[Address, int, SqlError] | None = None
+        self._avoided: Address | None = None
+
+    def takes_back(self, session: ServerSession, response: bytes) -> bool:
+        """Be shown an error that is a whole response, and say whether it is kept from the client."""
+        return False
+
+    def server_lost(self, session: ServerSession, detail: str) -> None:
+        """Be told that a server session ended by itself."""
+
+    def server_broke(self, session: ServerSession, fault: WireError) -> None:
+        """Be told that a server broke the protocol in the response in flight."""
+
+    # -- at rest and at work ------------------------------------------------------------------------------------------
+
+    def _must_ask(self) -> bool:
+        """Whether a replica has to be asked if it has caught up, before it serves."""
+        choice = self.choice
+        return choice is not None and choice.purpose is Purpose.READ and choice.wrote_on is not None
+
+    def _rest(self, session: ServerSession) -> None:
+        self.bound = None
+        session.rest(self, self.state.serial)
+        self.pool = (*self.pool, session)
+
+    def _take(self, session: ServerSession) -> None:
+        self.pool = tuple(each for each in self.pool if each is not session)
+        session.keeper = None
+
+    def _bind(self, server: ServerSession) -> None:
+        self.bound = server
+        server.owner = self
+        server.versions = self.state.versions
+        if self._client_full:
+            server.transport.pauseProducing()
+
+    # -- the search ---------------------------------------------------------------------------------------------------
+
+    async def reopen(self) -> None:
+        """Find the server session for what is `unsent`, make it like this session, and send."""
+        plan = self.plan
+        if self._lost is not None or plan is None or not (self.repeatable or self.pool):
+            self.refuse_exchange(self._lost or server_lost(f"The server session ended; {CANNOT_REPEAT}"))
+            return
+        try:
+            server = await self._reach(evolve(plan, response=evolve(plan.response, database=self.state.database)))
+        except LoginRefused as refusal:
+            self.repeatable = bool(self.pool)
+            self.refuse_exchange(refusal)
+        except OdpError as fault:
+            self.refuse_exchange(fault)
+        except CancelledError:
+            if self.reason is not None or self.tracker.awaiting:
+                raise
+            # Else it was stopped, and whoever did that has answered.
+        else:
+            self._bind(server)
+            data, self.unsent = b"".join(self.unsent), ()
+            self.forward(data)
+            self.server_full(False)
+
+    async def _reach(self, plan: LoginPlan) -> ServerSession:
+        """Return a server session for the command in hand, made like this session.
+
+        Raises:
+            LoginRefused: a server refused the account.
+            SqlError: the state cannot be replayed, or no server takes the write that one has refused.
+            ServerUnreachable: no server can be had.
+        """
+        unsuitable: list[Address] = []
+        refused = self._refused
+        while True:
+            try:
+                session = await try_servers(
+                    self.surroundings,
+                    self._candidates(plan, unsuitable),
+                    plan.identity,
+                    lambda address: self._reach_at(address, plan),
+                )
+            except _Unsuitable as fault:
+                unsuitable.append(fault.address)
+            except ServerUnreachable as fault:
+                if not await self._roles_change():
+                    raise (refused[2] if refused is not None else fault) from None
+            else:
+                self._refused = self._avoided = None
+                return session
+
+    def _candidates(self, plan: LoginPlan, unsuitable: Collection[Address]) -> list[Address]:
+        choice = self.choice
+        addresses = self.surroundings.servers_for(
+            plan.identity, choice.purpose if choice is not None else Purpose.LOGIN
+        )
+        target = self._target or (choice.address() if choice is not None else None)
+        out = {*unsuitable, self._avoided}
+        if self._refused is not None and self._refused[1] == self.surroundings.clusters.generation:
+            out.add(self._refused[0])
+        # The chosen one first: asked anew, the router may name another one, and reads would wander.
+        first = [target] if target is not None else []
+        return [each for each in dict.fromkeys((*first, *addresses)) if each not in out]
+
+    async def _roles_change(self) -> bool:
+        """Wait until the servers' standing changes, if a write waits for a primary; return whether it has."""
+        clusters, routing = self.surroundings.clusters, self.surroundings.routing
+        if self.choice is None or self.choice.purpose is not Purpose.WRITE or not clusters.watched:
+            return False
+        left = self._write_deadline() - self.surroundings.reactor.seconds()
+        if left <= 0:
+            return False
+        try:
+            await clusters.when_changed().addTimeout(min(left, routing.primary_wait), self.surroundings.reactor)
+        except TimeoutError:
+            return False
+        return True
+
+    def _write_deadline(self) -> float:
+        return float(self.since + self.surroundings.routing.primary_wait)
+
+    async def _reach_at(self, address: Address, plan: LoginPlan) -> ServerSession:
+        """Return a server session at a server, from the pool or a new one, made like this session."""
+        for session in self.pool:
+            if session.address == address:
+                self._take(session)
+                try:
+                    return await self._make_ready(session)
+                except (ServerSessionLost, WireError):
+                    break  # it may have ended long ago: the server itself may be well
+        if not self.repeatable:
+            raise server_lost(f"The server session ended; {CANNOT_REPEAT}")
+        try:
+            opened = await open_server_session(self.surroundings, plan, address, self._opening)
+        except LoginRefused:
+            if not self.pool or self.choice is None:
+                raise
+            # An account that has not come to this replica yet, for instance; the others know it.
+            self.choice.avoid(address)
+            raise _Unsuitable(address) from None
+        return await self._make_ready(opened.session)
+
+    async def _make_ready(self, session: ServerSession) -> ServerSession:
+        """Bring a server session up to date with this session."""
+        self._reaching = session
+        try:
+            if self.choice is not None and self._must_ask() and not await self.choice.has_caught_up(session):
+                session.keeper = self
+                self.pool = (*self.pool, session)
+                raise _Unsuitable(session.address)
+            statements = self.state.replay(session.synced)
+            for result in await session.queries(statements) if statements else ():
+                if result.error is not None:
+                    raise SqlError(result.error.code, result.error.sqlstate, result.error.message)
+            session.synced = self.state.serial
+            if self.binary is not None:
+                await self.binary.make_ready(session)
+        except BaseException:
+            if session.keeper is None:
+                session.drop(CloseReason.STATE_LOST)
+            raise
+        finally:
+            self._reaching = None
+        return session
+
+    def _opening(self, server: ServerSession | None) -> None:
+        self._reaching = server
