@@ -132,21 +132,22 @@ _DOUBTFUL: Final = re.compile(
     [\x80-\xff][\\`]        # one character in GBK and its like, and then no quote and no escape
   | \x00 | \r(?!\n)         # CR ends a line comment for OceanBase, not for MySQL
   | --(?:[\x01-\x08\v\f\x0e-\x1f\x7f-\xff] | [ \t]*+[\r\n])   # "--", newline: OceanBase also skips the next line
-  | ['"](?:\#|--)           # 'a'#'b' is one string for OceanBase
   | (?:date|time|timestamp)\s*+(?:'[^'\\]*+\\|"[^"\\]*+\\)    # no escapes in such literals for OceanBase
   | @(?:'(?![\w$.]*+'(?!['"`\w$./%])) | "(?![\w$.]*+"(?!['"`\w$./%])) | `(?![\w$.]*+`(?!['"`\w$./%])))
                             # OceanBase ends such a name where it is not plain
   | /\*\+(?!(?:[^'"`*/]|\*(?!/)|/(?!\*)|'[^'"`*/]*+'|"[^'"`*/]*+"|`[^'"`*/]*+`)*+\*/)   # a hint that may go on
-  | /\*M?!(?!(?:\d{5}|\d{6}(?=\s))?+(?!\d)[\w\s$,=.()]*+\*/)   # an executable comment with more than words in it
+  | /\*M?!(?!(?:\d{6}(?=\s)|\d{5}(?!\d))?+(?!\d)[\w\s$,=.()]*+\*/)   # an executable comment with more than words in it
     """,
     re.VERBOSE | re.IGNORECASE,
 )
+# 'a'#'b' is one string for OceanBase: a comment between two quotes is a blank to it.
+_CONTINUED: Final = re.compile(rf"(?:{STRING})(\#|--) | {STRING} | {QUOTED} | {COMMENT}", re.VERBOSE | re.DOTALL)
 _EXECUTABLE: Final = re.compile(rb"/\*m?!(?:\d{5,6}+)?+([^*]*+)\*/")
 # A character that no grammar has: it stands outside of literals only where a reading is not the server's.
 _IMPOSSIBLE: Final = re.compile(rb"%b|\\(?!n)" % re.escape(UNENDED.encode()))
 
 _HINT: Final = re.compile(
-    rf"(?<![\w$])select(?:\s++|(?!/\*\+){COMMENT})*+/\*\+(?P<hint>(?:(?!\*/).)*+)\*/ | {COMMENT} | {STRING} | {QUOTED}",
+    rf"(?<![\w$])select(?:\s++|(?!/\*\+)(?:{COMMENT}))*+/\*\+(?P<hint>(?:(?!\*/).)*+)\*/ | {COMMENT} | {STRING} | {QUOTED}",
     re.VERBOSE | re.DOTALL | re.IGNORECASE,
 )
 _CONSISTENCY: Final = re.compile(r"(?<!\w)read_consistency\s*+\(\s*+(weak|strong)\s*+\)", re.IGNORECASE)
@@ -181,13 +182,14 @@ def _closely(text: bytes, at_sight: Kind) -> Classification:
 
 
 def _is_doubtful(text: bytes) -> bool:
-    return (
-        _DOUBTFUL.search(text) is not None
-        # Each of several executable comments may count or not.
-        or text.count(b"/*!") + text.count(b"/*M!") > 1
-        # Between a string and the comment behind it, OceanBase and MySQL may part in many ways.
-        or (b"\\" in text and (b"#" in text or b"--" in text))
-    )
+    if _DOUBTFUL.search(text):
+        return True
+    if text.count(b"/*!") + text.count(b"/*M!") > 1:  # each may count or not
+        return True
+    if b"#" in text or b"--" in text:
+        # What is an escape to one server ends OceanBase's DATE'...' or a comment: too many ways to part.
+        return b"\\" in text or any(match[1] for match in _CONTINUED.finditer(text.decode("latin-1")))
+    return False
 
 
 def _readings(text: bytes) -> Iterator[bytes]:
@@ -288,11 +290,14 @@ def _judge(code: bytes) -> Kind:
 
 
 def _judge_one(code: bytes) -> Kind:
-    first = _FIRST.match(code)[1]  # type: ignore[index]  # it matches any code
-    rule = _RULES.get(first, _write)
+    rule = _rule(code)
     if rule is not _read and b"(" in code and code.lstrip(b" ").startswith(b"("):
         return Kind.WRITE
     return rule(code)
+
+
+def _rule(code: bytes) -> Callable[[bytes], Kind]:
+    return _RULES.get(_FIRST.match(code)[1], _write)  # type: ignore[index]  # it matches any code
 
 
 def _read(code: bytes) -> Kind:
@@ -340,8 +345,8 @@ def _expressions(code: bytes) -> Kind:
 
 def _set(code: bytes) -> Kind:
     statement = _SET_STATEMENT.match(code)
-    if statement and not statement[1].startswith(b"set "):  # no server takes one inside another
-        return _judge_one(statement[1])
+    if statement:  # no server takes one inside another
+        return Kind.WRITE if _SET_STATEMENT.match(statement[1]) else _judge_one(statement[1])
     return Kind.WRITE if _SET_FOR_ALL.search(code) else _expressions(code)
 
 
@@ -355,10 +360,10 @@ def _explain(code: bytes) -> Kind:
         return Kind.WRITE
     if b"analyze" not in code:
         return Kind.NEUTRAL
-    explained = _EXPLAINED.sub(b"", code, count=1)
     if _second(code) == b"table":  # ANALYZE TABLE gathers statistics
         return Kind.WRITE
-    return _never_read(_judge_one(explained))
+    explained = _EXPLAINED.sub(b"", code, count=1)
+    return _expressions(explained) if _rule(explained) is _read else Kind.WRITE
 
 
 def _begin(code: bytes) -> Kind:

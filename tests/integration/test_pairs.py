@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
+from contextlib import closing
 
 import pymysql
 import pytest
@@ -47,12 +47,13 @@ def write_until_refused(connection: Connection, written: list[int]) -> int:
         written.append(len(written) + 1)
 
 
-@pytest.fixture(autouse=True)
-def empty_table(pair: Pair[Server]) -> None:
-    """Let the tests begin with an empty table on both servers."""
+@pytest.fixture
+def pair(pair: Pair[Server]) -> Pair[Server]:
+    """Return either pair, with an empty table."""
     with as_app(pair.primary) as connection:
         query(connection, "CREATE TABLE IF NOT EXISTS pairs (number INT PRIMARY KEY)", "DELETE FROM pairs")
     pair.caught_up()
+    return pair
 
 
 def test_row_reaches_replica(pair: Pair[Server], figure: Figure) -> None:
@@ -201,18 +202,9 @@ def test_restore_resumes(pair: Pair[Server]) -> None:
     assert rows(pair.primary) == rows(pair.replica) == []
 
 
-class TestRebuilt:
-    """A pair that cannot be restored."""
-
-    @pytest.fixture
-    def pair(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair[Any]]:
-        """Return a MariaDB pair of its own: it is the one that is quickly built."""
-        pair = MariaDbPair(lambda: tmp_path_factory.mktemp("pair"))
-        yield pair
-        pair.close()
-
-    def test_new_servers(self, pair: Pair[Server]) -> None:
-        """If a server does not come back, the next user gets two new ones."""
+def test_pair_is_built_anew(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """If a server does not come back, the next user gets two new ones."""
+    with closing(MariaDbPair(lambda: tmp_path_factory.mktemp("pair"))) as pair:
         lost = pair.primary, pair.replica
         pair.kill(pair.replica)
         shutil.rmtree(pair.replica.base)
@@ -224,3 +216,4 @@ class TestRebuilt:
             query(connection, "CREATE TABLE pairs (number INT)")
         pair.caught_up()
         assert rows(pair.replica) == []
+    assert not any(server.runs or server.base.exists() for server in (pair.primary, pair.replica))

@@ -20,7 +20,7 @@ from odptwist.sessions.paused import PausedClients
 from odptwist.sessions.registry import Numbers, Registry
 from odptwist.sessions.surroundings import Surroundings
 from odptwist.snapshots import Address, ReadPolicy, Role, ServerTraits
-from odptwist.statements import builtin_statements
+from odptwist.statements import builtin_statements, server_statements
 from odptwist.statements.table import StatementTable
 from odptwist.wire import constants as c
 from odptwist.wire.framing import Deframer, Packet, frame
@@ -239,7 +239,7 @@ class House:
             [Cluster("odp", tuple(known) or tuple(map(Server, addresses)), ("sys",), read_policy)], self.reactor
         )
         self.registry = Registry(TenantAccessPolicy())
-        table = StatementTable([*statements, *builtin_statements()])
+        table = StatementTable([*statements, *builtin_statements(), *server_statements(self.clusters)])
         self.registry.surroundings = Surroundings(
             reactor=self.reactor,
             clusters=self.clusters,

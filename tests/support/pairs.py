@@ -40,7 +40,7 @@ _INSTALLING = 120.0
 """Seconds that mariadb-install-db may take."""
 
 _ATTEMPTS = 3
-"""How often a new standby of seekdb's is started: 1 of 25 hangs for ever after step 11 of the 14 that its log counts."""
+"""How often a new standby of seekdb's is started: 1 of 25 hangs after step 11 of the 14 that its log counts."""
 
 _JOINING = 40.0
 """Seconds that each attempt may take: 5 where the machine is idle, 15 where it is very busy."""

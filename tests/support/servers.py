@@ -35,8 +35,6 @@ T = TypeVar("T")
 # in threads of their own: so one thread that lasts starts all.
 _STARTER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="starter")
 
-_PORTS = range(10_000, 32_768)
-
 PATIENCE = 20.0
 """Seconds after which something that should happen at once has not happened."""
 
@@ -70,7 +68,7 @@ def free_port() -> int:
     """
     while True:
         with socket.socket() as probe, suppress(OSError):
-            probe.bind(("", random.choice(_PORTS)))
+            probe.bind(("", random.randrange(10_000, 32_768)))
             return int(probe.getsockname()[1])
 
 
@@ -266,11 +264,7 @@ class Server(ABC):
 
 
 class TcpServer(Server):
-    """A server on a TCP port.
-
-    Attributes:
-        port: the port.
-    """
+    """A server on a TCP port, a free one."""
 
     def __init__(self, base: Path) -> None:
         super().__init__(base)
@@ -285,12 +279,7 @@ class TcpServer(Server):
 
 
 def seekdb_arguments(base: Path, *parameters: str) -> list[str]:
-    """Return the command line of an OceanBase kernel, or skip the test.
-
-    Args:
-        base: its directory.
-        parameters: of the kernel, NAME=VALUE each.
-    """
+    """Return the command line of an OceanBase kernel (parameters: NAME=VALUE), or skip the test."""
     spec = find_spec("pylibseekdb")
     if spec is None or spec.origin is None:
         missing("PyPI's pylibseekdb")
