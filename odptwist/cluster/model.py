@@ -115,7 +115,10 @@ class Clusters:
     # -- what is learnt of servers -------------------------------------------------------------------------------
 
     def heard(self, address: Address, traits: ServerTraits) -> None:
-        """Take over what a server said in its greeting."""
+        """Take over what a server said in its greeting; one that greets has not failed several times in a row."""
+        for _, standing in self._known(address):
+            if standing.failures and standing.up:
+                self._note(evolve(standing, failures=0))
         if self._heard.get(address) != traits:
             self._heard[address] = traits
             self._promise = reduce(_common, self._heard.values())

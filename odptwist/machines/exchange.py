@@ -106,9 +106,7 @@ _SHAPE_OF: Final = tuple(SHAPES.get(command, UNKNOWN) for command in range(256))
 _ROWS_AT_ONCE: Final = (FETCH, DEFINITIONS, ENDLESS)
 
 # Commands that never need a look: they name no database, no account and no text.
-_PLAIN_COMMANDS: Final = frozenset(
-    (COM_PING, COM_STATISTICS, COM_STMT_EXECUTE, COM_STMT_FETCH, COM_STMT_RESET)
-)
+_PLAIN_COMMANDS: Final = frozenset((COM_PING, COM_STATISTICS, COM_STMT_EXECUTE, COM_STMT_FETCH, COM_STMT_RESET))
 
 # Where a response stands. In the first three states the server has to be silent.
 _IDLE: Final = 0

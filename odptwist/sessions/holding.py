@@ -14,7 +14,7 @@ from odptwist.errors import CloseReason, OdpError, SqlError, WireError, server_l
 from odptwist.machines.classification import Classification, Kind
 from odptwist.machines.prepared import PreparedStatement
 from odptwist.sessions.binary import TOO_MANY_PREPARED, BinaryStatements, Remark
-from odptwist.sessions.reaching import CANNOT_REPEAT, Reaching
+from odptwist.sessions.reaching import CANNOT_REPEAT, Reaching, name_losses
 from odptwist.sessions.server import ServerSession
 from odptwist.snapshots import Purpose
 from odptwist.wire.constants import COM_QUERY, COM_STMT_PREPARE, SERVER_STATUS_IN_TRANS
@@ -203,9 +203,9 @@ class Holding(Reaching):
         self.bound = None
         self.server_full(False)
         tracker = self.tracker
-        losses = self._take_losses(session)
+        losses = self.take_losses(session)
         if losses:
-            error = SqlError(error.code, error.sqlstate, f"{error.message}; lost: {', '.join(losses)}")
+            error = name_losses(error, losses)
         if not self.repeatable:
             error = SqlError(error.code, error.sqlstate, f"{error.message}; {CANNOT_REPEAT}")
         if self.mark and not tracker.awaiting:
@@ -220,19 +220,6 @@ class Holding(Reaching):
             self._run_again()
         else:
             self.refuse_exchange(error)
-
-    def _take_losses(self, session: ServerSession) -> list[str]:
-        """Return what went with the bound server session, and be without it."""
-        tracker = self.tracker
-        losses = sorted(self.state.pins)
-        if self.binary is not None:
-            losses += self.binary.lost(session)
-        if tracker.status & SERVER_STATUS_IN_TRANS:
-            losses.insert(0, "the transaction, which was rolled back")
-        self.state.pins.clear()
-        tracker.status &= ~SERVER_STATUS_IN_TRANS
-        self.status = tracker.status
-        return losses
 
     def _may_run_again(self) -> bool:
         choice = self.choice

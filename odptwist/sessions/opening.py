@@ -10,11 +10,18 @@ from twisted.logger import Logger
 
 from odptwist.errors import CloseReason, LoginRefused, ServerSessionLost, ServerUnreachable, SqlError, WireError
 from odptwist.identity import DEFAULT_TENANT, Identity
-from odptwist.machines.server_login import FALLBACK, authenticates_tenants
+from odptwist.machines.server_login import authenticates_tenants
 from odptwist.sessions.server import LoginPlan, ServerSession
 from odptwist.sessions.surroundings import Account, Surroundings
 from odptwist.snapshots import Address
-from odptwist.wire.constants import CHARSET_UTF8MB4_GENERAL_CI
+from odptwist.wire.constants import (
+    CHARSET_UTF8MB4_GENERAL_CI,
+    CLIENT_LONG_PASSWORD,
+    CLIENT_PLUGIN_AUTH,
+    CLIENT_PROTOCOL_41,
+    CLIENT_SECURE_CONNECTION,
+    CLIENT_TRANSACTIONS,
+)
 from odptwist.wire.handshake import Greeting, HandshakeResponse
 from odptwist.wire.primitives import encode_text
 from odptwist.wire.responses import parse_err
@@ -24,8 +31,10 @@ T = TypeVar("T")
 
 _log = Logger()
 _TROUBLE = (ServerUnreachable, ServerSessionLost, WireError)
+# Without CLIENT_NO_SCHEMA: MariaDB takes it at its word and does not see the `mysql.` of `mysql.user`.
+_OWN = CLIENT_LONG_PASSWORD | CLIENT_PROTOCOL_41 | CLIENT_TRANSACTIONS | CLIENT_SECURE_CONNECTION | CLIENT_PLUGIN_AUTH
 # Too many connections, shutdown in progress, host blocked: the server's trouble, not the account's.
-_NO_ROOM = (1040, 1053, 1129)
+NO_ROOM = frozenset((1040, 1053, 1129))
 
 
 @frozen
@@ -99,7 +108,7 @@ async def try_servers(
         try:
             return await attempt(address)
         except LoginRefused as refused:
-            if parse_err(refused.payload).code not in _NO_ROOM:
+            if parse_err(refused.payload).code not in NO_ROOM:
                 raise
             refusal, fault = refused, parse_err(refused.payload).message
         except _TROUBLE as trouble:
@@ -134,7 +143,7 @@ async def open_side_session(surroundings: Surroundings, plan: LoginPlan, address
 def account_plan(account: Account, like: Identity) -> LoginPlan:
     """Return how an account of the proxy's own logs in; on a real OceanBase it belongs to tenant sys."""
     response = HandshakeResponse(
-        capabilities=FALLBACK,
+        capabilities=_OWN,
         max_packet_size=1 << 24,
         charset=CHARSET_UTF8MB4_GENERAL_CI,
         user=account.user,
@@ -144,7 +153,7 @@ def account_plan(account: Account, like: Identity) -> LoginPlan:
         attributes=(),
     )
     key = password_sha1(encode_text(account.password)) if account.password else b""
-    return LoginPlan(response, Identity(account.user, DEFAULT_TENANT, like.cluster), FALLBACK, key)
+    return LoginPlan(response, Identity(account.user, DEFAULT_TENANT, like.cluster), _OWN, key)
 
 
 async def read_traits(surroundings: Surroundings, address: Address) -> None:

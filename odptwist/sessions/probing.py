@@ -11,6 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from odptwist.errors import LoginMethodUnknown, LoginRefused, OdpError
+from odptwist.sessions.opening import NO_ROOM
 from odptwist.sessions.server import ServerSession
 from odptwist.sessions.service_sessions import ServiceSessions, explain
 from odptwist.sessions.surroundings import Surroundings
@@ -22,9 +23,8 @@ PAUSE = 0.05
 """Seconds between the beginnings of two probes of a server at least, however many sessions are suspicious of it."""
 
 Examination = Generator[str, ResultReader, ServerFinding]
-# Too many connections (of all, or of this account), shutdown in progress, host blocked: it is the server that cannot.
-# Every other refusal of a login is about the account.
-_CANNOT_SERVE = frozenset((1040, 1053, 1129, 1203, 1226))
+# The service account has sessions enough, or the server cannot serve. Every other refusal is about the account.
+_CANNOT_SERVE = NO_ROOM | {1203, 1226}
 
 
 class Prober:

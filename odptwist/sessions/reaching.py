@@ -7,7 +7,7 @@ in one round trip, and the prepared statement in hand is prepared there.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from attrs import evolve
 from twisted.internet.defer import CancelledError, TimeoutError
@@ -29,8 +29,14 @@ from odptwist.sessions.opening import open_server_session, try_servers
 from odptwist.sessions.server import LoginPlan, ServerSession
 from odptwist.sessions.surroundings import Surroundings
 from odptwist.snapshots import Address, Purpose
+from odptwist.wire.constants import SERVER_STATUS_IN_TRANS
 
 CANNOT_REPEAT = "the proxy cannot log in again for this account"
+
+
+def name_losses(error: SqlError, losses: Iterable[str]) -> SqlError:
+    """Return an error that also names what was lost with a server session."""
+    return SqlError(error.code, error.sqlstate, f"{error.message}; lost: {', '.join(losses)}")
 
 
 class _Unsuitable(OdpError):
@@ -96,6 +102,19 @@ class Reaching(Conversation):
         server.versions = self.state.versions
         if self._client_full:
             server.transport.pauseProducing()
+
+    def take_losses(self, session: ServerSession) -> list[str]:
+        """Return what went with a server session that served last, and be without it."""
+        tracker = self.tracker
+        losses = sorted(self.state.pins)
+        if self.binary is not None:
+            losses += self.binary.lost(session)
+        if tracker.status & SERVER_STATUS_IN_TRANS:
+            losses.insert(0, "the transaction, which was rolled back")
+        self.state.pins.clear()
+        tracker.status &= ~SERVER_STATUS_IN_TRANS
+        self.status = tracker.status
+        return losses
 
     # -- the search ---------------------------------------------------------------------------------------------------
 
@@ -186,8 +205,15 @@ class Reaching(Conversation):
                 self._take(session)
                 try:
                     return await self._make_ready(session)
-                except (ServerSessionLost, WireError):
-                    break  # it may have ended long ago: the server itself may be well
+                except (ServerSessionLost, WireError) as fault:
+                    # It may have ended long ago: the server itself may be well.
+                    losses = self.take_losses(session)
+                    if losses:
+                        error = server_lost(f"Lost connection to server {address}: {fault}")
+                        raise name_losses(error, losses) from None
+                            server_lost(f"Lost connection to server {address}: {fault}"), losses
+                        ) from None
+                    break
         if not self.repeatable:
             raise server_lost(f"The server session ended; {CANNOT_REPEAT}")
         try:
@@ -214,14 +240,22 @@ class Reaching(Conversation):
                     raise SqlError(result.error.code, result.error.sqlstate, result.error.message)
             session.synced = self.state.serial
             if self.binary is not None:
-                await self.binary.make_ready(session)
+                await self._prepare_at(session, self.binary)
         except BaseException:
-            if session.keeper is None:
+            if session.keeper is None and session.owner is None:
                 session.drop(CloseReason.STATE_LOST)
             raise
         finally:
             self._reaching = None
         return session
+
+    async def _prepare_at(self, session: ServerSession, binary: BinaryStatements) -> None:
+        try:
+            await binary.make_ready(session)
+        except SqlError:
+            # The server session is well, and may hold a transaction; only this statement cannot be prepared on it.
+            self._bind(session)
+            raise
 
     def _opening(self, server: ServerSession | None) -> None:
         self._reaching = server

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn, TypeVar
 
-from attrs import evolve
 from twisted.internet.defer import Deferred, DeferredList, DeferredLock
 
 from odptwist.errors import CloseReason, LoginRefused, OdpError, ServerUnreachable
@@ -18,21 +17,9 @@ from odptwist.sessions.opening import account_plan, open_side_session
 from odptwist.sessions.server import LoginPlan, ServerSession
 from odptwist.sessions.surroundings import Account, Surroundings
 from odptwist.snapshots import Address
-from odptwist.wire.constants import (
-    CLIENT_LONG_PASSWORD,
-    CLIENT_PLUGIN_AUTH,
-    CLIENT_PROTOCOL_41,
-    CLIENT_SECURE_CONNECTION,
-    CLIENT_TRANSACTIONS,
-)
 from odptwist.wire.responses import parse_err
 
 T = TypeVar("T")
-
-# Without CLIENT_NO_SCHEMA: MariaDB takes it at its word and does not see the `mysql.` of `mysql.user`.
-_AGREED = (
-    CLIENT_LONG_PASSWORD | CLIENT_PROTOCOL_41 | CLIENT_TRANSACTIONS | CLIENT_SECURE_CONNECTION | CLIENT_PLUGIN_AUTH
-)
 
 
 class ServiceSessions:
@@ -49,7 +36,7 @@ class ServiceSessions:
         self.timeout = timeout
         self._surroundings = surroundings
         like = Identity(account.user, DEFAULT_TENANT, surroundings.clusters.default_name)
-        self._plan = evolve(account_plan(account, like), agreed=_AGREED)
+        self._plan = account_plan(account, like)
         self._lines: dict[Address, _Line] = {}
         self._dialogues: set[Deferred[Any]] = set()
 

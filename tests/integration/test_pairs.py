@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import closing
+from typing import Any
 
 import pymysql
 import pytest
@@ -47,13 +48,14 @@ def write_until_refused(connection: Connection, written: list[int]) -> int:
         written.append(len(written) + 1)
 
 
-@pytest.fixture
-def pair(pair: Pair[Server]) -> Pair[Server]:
-    """Return either pair, with an empty table."""
-    with as_app(pair.primary) as connection:
-        query(connection, "CREATE TABLE IF NOT EXISTS pairs (number INT PRIMARY KEY)", "DELETE FROM pairs")
-    pair.caught_up()
-    return pair
+@pytest.fixture(autouse=True)
+def empty_table(request: pytest.FixtureRequest) -> None:
+    """Let each test with a pair begin with an empty table on both servers."""
+    if "pair" in request.fixturenames:
+        pair = request.getfixturevalue("pair")
+        with as_app(pair.primary) as connection:
+            query(connection, "CREATE TABLE IF NOT EXISTS pairs (number INT PRIMARY KEY)", "DELETE FROM pairs")
+        pair.caught_up()
 
 
 def test_row_reaches_replica(pair: Pair[Server], figure: Figure) -> None:

@@ -599,9 +599,7 @@ class ClassificationTests(SynchronousTestCase):
         if found[-1].text[0] in "'\"`" and found[-1].text[-1:] != found[-1].text[0]:
             return  # no server runs it, if it reads it so
         words = [token.word for token in found]
-        self.assertFalse({"FOR", "UPDATE", "INTO", "F"} & set(words) and "(" in text and "FOR" in words, text)
-        self.assertNotIn("UPDATE", words, text)
-        self.assertNotIn("INTO", words, text)
+        self.assertFalse({"UPDATE", "INTO"} & set(words), text)
 
     @many
     @given(st.lists(TOKENS, max_size=10), st.data())
