@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from odptwist.sqltext import Kind, Token, bare, statements, tokens
+from odptwist.sqltext import UNENDED, Kind, Quoting, Token, bare, skeleton, statements, tokens
 from tests.wire.strategies import many
 
 
@@ -29,6 +29,7 @@ class TokensTests(SynchronousTestCase):
             ("a:=1=2", [("word", "a"), ("symbol", ":="), ("number", "1"), ("symbol", "="), ("number", "2")]),
             ("@a @@a @@session.a @a.b", [("variable", v) for v in ("@a", "@@a", "@@session.a", "@a.b")]),
             ("@`a b` @'a b' @\"a b\"", [("variable", v) for v in ("@`a b`", "@'a b'", '@"a b"')]),
+            ("@`a``b` @'a\\'b' @'a''b", [("variable", v) for v in ("@`a``b`", "@'a\\'b'", "@'a''b")]),
             ("@ @@", [("variable", "@"), ("variable", "@@")]),
             ("`a` `a``b` `a b`", [("quoted", q) for q in ("`a`", "`a``b`", "`a b`")]),
             ("f(1);", [("word", "f"), ("symbol", "("), ("number", "1"), ("symbol", ")"), ("symbol", ";")]),
@@ -71,6 +72,7 @@ class TokensTests(SynchronousTestCase):
             "a b",
             "a -- c\n b",
             "a --\nb",
+            "a --\x7fc\nb",
             "a # c\nb",
             "a#c\nb",
             "a/* c */b",
@@ -195,6 +197,41 @@ class BareTests(SynchronousTestCase):
             ("'a\\\\';b", " ;b"),
         ):
             self.assertEqual(bare(text), found, text)
+
+
+class SkeletonTests(SynchronousTestCase):
+    def test_skeleton(self) -> None:
+        """Literals become a pair of their quotes and comments a space; executable comments stay."""
+        for text, found in (
+            ("", ""),
+            ("a 'b' c", "a '' c"),
+            ("a\"b;\"`c;`/* d; */e'f''g'", "a\"\"`` e''"),
+            ("a -- 'b\nc 'd'", "a  \nc ''"),
+            ("a # it's\n; 'b' 'c'", "a  \n; '' ''"),
+            ("/*! a */ @'b'", "/*! a */ @''"),
+            ("a /* b", "a  "),
+        ):
+            for quoting in Quoting:
+                self.assertEqual(skeleton(text, quoting), found, text)
+
+    def test_no_end(self) -> None:
+        """A literal without an end is told from all others."""
+        for text in ("'", '"', "`", "'a", "'a''", '"a""', "`a``", "'\"`"):
+            for quoting in Quoting:
+                self.assertEqual(skeleton(f"a {text}", quoting), f"a {UNENDED}", text)
+
+    def test_backslashes(self) -> None:
+        """The sql_mode decides in which literals a backslash counts; in none between backticks."""
+        for text, default, ansi, never in (
+            ("'a\\'b'", "''", "''", f"''b{UNENDED}"),
+            ('"a\\"b"', '""', f'""b{UNENDED}', f'""b{UNENDED}'),
+            ("`a\\`b`", f"``b{UNENDED}", f"``b{UNENDED}", f"``b{UNENDED}"),
+            ("'a\\\\'b", "''b", "''b", "''b"),
+            ("'a\\", UNENDED, UNENDED, UNENDED),
+            ("'a\\'", UNENDED, UNENDED, "''"),
+        ):
+            found = [skeleton(text, quoting) for quoting in Quoting]
+            self.assertEqual(found, [default, ansi, never], text)
 
 
 class StatementsTests(SynchronousTestCase):

@@ -211,8 +211,6 @@ class Reaching(Conversation):
                     if losses:
                         error = server_lost(f"Lost connection to server {address}: {fault}")
                         raise name_losses(error, losses) from None
-                            server_lost(f"Lost connection to server {address}: {fault}"), losses
-                        ) from None
                     break
         if not self.repeatable:
             raise server_lost(f"The server session ended; {CANNOT_REPEAT}")

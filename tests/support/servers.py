@@ -342,7 +342,8 @@ class MariaDb(TcpServer):
         self._settings.write_text(
             "[mariadbd]\n"
             + ("user=root\n" if os.geteuid() == 0 else "")
-            + f"datadir={base}/data\nsocket={base}/socket\npid-file={base}/pid\nport={self.port}\n"
+            # A mariadbd that starts deletes temporary tables in its tmpdir, also those of another one that starts.
+            + f"datadir={base}/data\ntmpdir={base}\nsocket={base}/socket\npid-file={base}/pid\nport={self.port}\n"
             "bind-address=127.0.0.1\nskip-name-resolve\ncharacter-set-server=utf8mb4\nlocal-infile=1\n"
             "max-allowed-packet=64M\nmax-connections=500\n" + "".join(f"{line}\n" for line in settings)
         )
