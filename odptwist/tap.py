@@ -17,6 +17,7 @@ from odptwist.embedded.directory import DataDirectory
 from odptwist.embedded.seekdb import find_seekdb
 from odptwist.errors import ConfigError, OdpError
 from odptwist.service import make_service
+from odptwist.sessions.polling import poll_lean
 
 
 class Options(usage.Options):
@@ -104,6 +105,7 @@ def makeService(options: Options) -> IService:
     """Return the proxy; called by twistd."""
     from twisted.internet import reactor
 
+    poll_lean(reactor)
     try:
         return cast(IService, make_service(reactor, options.settings))
     except ConfigError as fault:

@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from twisted.internet import abstract, tcp, unix
 from twisted.internet.interfaces import IListeningPort
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.protocol import ClientFactory
 
 from odptwist.snapshots import Address
@@ -32,6 +33,20 @@ class _Direct:
     """Mixed into a transport of `twisted.internet.tcp` or `unix`."""
 
     bufferSize = BUFFER_SIZE
+    reads_lean = True
+
+    def doRead(self: Any) -> Any:
+        """Pass on what has come, and say why the connection has ended if it has."""
+        try:
+            data = self.socket.recv(BUFFER_SIZE)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return CONNECTION_LOST
+        if not data:
+            return CONNECTION_DONE
+        self.protocol.dataReceived(data)
+        return None
 
     def write(self: Any, data: bytes) -> None:
         """Send `data` now as far as the kernel takes it, and queue the rest."""
