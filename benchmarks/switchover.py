@@ -76,10 +76,13 @@ def trouble(shop: Shop, pair: Pair[Any], rounds: int, calm: float, away: float) 
 
 def row(name: str, phase: str, figures: Figures) -> list[str]:
     """Return a row of the table."""
-    errors = ", ".join(f"{count} x {code}" for code, count in sorted(figures.errors.items())) or "none"
+    errors = [
+        ", ".join(f"{count} x {code}" for code, count in sorted(counts.items())) or "none"
+        for counts in (figures.errors, figures.rollbacks)
+    ]
     rate = f"{figures.statements / figures.seconds:,.0f}"
     pauses = [f"{figures.longest.get(kind, 0.0) * 1000:,.0f}" for kind in KINDS]
-    return [name, phase, errors, str(figures.closed), rate, *pauses]
+    return [name, phase, *errors, str(figures.closed), rate, *pauses]
 
 
 def main() -> None:
@@ -113,7 +116,7 @@ def main() -> None:
             ]
     print(f"\nPython {platform.python_version()}; figures of {options.rounds} rounds together\n")
     pauses = [f"{kind} ms" for kind in KINDS]
-    print_table(["servers", "phase", "errors", "closed", "statements/s", *pauses], rows, 3)
+    print_table(["servers", "phase", "errors", "in transactions", "closed", "statements/s", *pauses], rows, 4)
     print("\n" + "\n".join(remarks))
 
 

@@ -11,6 +11,7 @@ class ColumnType(IntEnum):
     """The column types that proxy statements use, by their number on the wire."""
 
     LONG = 3
+    DOUBLE = 5
     LONGLONG = 8
     VARCHAR = 15
 
@@ -29,7 +30,7 @@ Value = int | str | None
 
 @frozen
 class Table:
-    """A result set: each row has one value per column, None for SQL NULL."""
+    """A result set: each row has one value per column, None for SQL NULL; a DOUBLE is the text of a number."""
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[Value, ...], ...]

@@ -17,15 +17,17 @@ from odptwist.config_spellings import (
     check_name,
     check_not_empty,
     check_port,
+    check_reason,
+    check_rule_name,
     make_verifier,
     one_of,
     parse_account,
     parse_address,
     parse_verifier,
 )
-from odptwist.errors import ConfigError
+from odptwist.errors import ConfigError, SqlError
 from odptwist.identity import UserName
-from odptwist.snapshots import Address, ReadPolicy, Role
+from odptwist.snapshots import Address, ReadPolicy, Role, RuleAction
 
 DEFAULT_PORT = "2883"
 DEFAULT_CLUSTER = "odp"
@@ -35,6 +37,9 @@ DEFAULT_KILLER = "kill"
 
 _ROLES = {"auto": None, "primary": Role.PRIMARY, "replica": Role.REPLICA}
 _POLICIES = {policy.value: policy for policy in ReadPolicy}
+_ACTIONS = {action.value: action for action in RuleAction}
+_RATE_LIMIT = 60
+_Rate = Annotated[int, Between(0, 100_000, "actions a minute")]
 
 
 @frozen
@@ -126,6 +131,20 @@ class RoutingSettings:
 
 
 @frozen
+class RuleSettings:
+    """What is done about the sessions for which a condition is true, at most `rate_limit` times a minute.
+
+    `where` is a condition as after WHERE; `reason` is one line for the victims and the log, or empty.
+    """
+
+    name: str
+    where: str
+    action: RuleAction
+    rate_limit: int = _RATE_LIMIT
+    reason: str = ""
+
+
+@frozen
 class Settings:
     """What a proxy runs with.
 
@@ -141,6 +160,7 @@ class Settings:
     service_account: ServiceAccountSettings | None = None
     health: HealthSettings = HealthSettings()
     routing: RoutingSettings = RoutingSettings()
+    rules: tuple[RuleSettings, ...] = ()
 
     @property
     def embedded(self) -> bool:
@@ -191,6 +211,15 @@ class _ServiceAccountTable:
 
 
 @frozen
+class _RuleTable:
+    name: Annotated[str | None, Read(check_rule_name)] = None
+    where: Annotated[str | None, Read(check_not_empty)] = None
+    action: Annotated[RuleAction | None, Read(one_of(_ACTIONS))] = None
+    rate_limit: _Rate = _RATE_LIMIT
+    reason: Annotated[str, Read(check_reason)] = ""
+
+
+@frozen
 class _Tables:
     port: Annotated[list[Annotated[str, Read(check_port, numbers=True)]], OneOrMore()] = Factory(list)
     server: Annotated[list[Annotated[Address, Read(parse_address)]], OneOrMore()] = Factory(list)
@@ -202,6 +231,7 @@ class _Tables:
     kill: KillSettings = KillSettings()
     health: HealthSettings = HealthSettings()
     routing: RoutingSettings = RoutingSettings()
+    rule: list[_RuleTable] = Factory(list)
 
 
 def load_settings(
@@ -210,8 +240,11 @@ def load_settings(
     servers: Sequence[str] = (),
     cluster_name: str | None = None,
     data_dir: str | None = None,
+    check_where: Callable[[str], object] | None = None,
 ) -> Settings:
     """Return the settings of a file (or none), overridden by what the command line says.
+
+    `check_where` raises `SqlError` if a condition of a rule cannot be used.
 
     Raises:
         ConfigError: with every fault that was found: `FILE:LINE: KEY: what is wrong`, or `--OPTION: what is wrong`.
@@ -239,6 +272,7 @@ def load_settings(
     accounts = _accounts(file, tables, {cluster.name for cluster in clusters})
     if tables.service_account is not None and tables.service_account.user is None:
         file.missing(("service_account", "user"))
+    rules = _rules(file, tables, check_where)
     if tables.kill.password and not tables.kill.user and not file.is_faulty(("kill", "user")):
         file.fault(("kill", "password"), "needs kill.user")
     if faults := [*options, *file.faults]:
@@ -252,6 +286,7 @@ def load_settings(
         service_account=_service_account(tables.service_account),
         health=tables.health,
         routing=tables.routing,
+        rules=rules,
     )
 
 
@@ -333,6 +368,29 @@ def _account(file: ConfigFile, key: Key, table: _AccountTable) -> AccountSetting
     if table.user is None or verifier is None:
         return None
     return AccountSettings(table.user.user, table.user.tenant or None, table.user.cluster or None, verifier)
+
+
+def _rules(
+    file: ConfigFile, tables: _Tables, check_where: Callable[[str], object] | None
+) -> tuple[RuleSettings, ...]:
+    names = [table.name or str(place + 1) for place, table in enumerate(tables.rule)]
+    for place in _repeats(names):
+        file.fault(("rule", place, "name"), _twice(names[place]))
+    rules = []
+    for place, (name, table) in enumerate(zip(names, tables.rule, strict=True)):
+        key = ("rule", place)
+        if table.where is None:
+            file.missing((*key, "where"))
+        elif check_where is not None:
+            try:
+                check_where(table.where)
+            except SqlError as fault:
+                file.fault((*key, "where"), fault.message.removeprefix("WHERE: "))
+        if table.action is None:
+            file.missing((*key, "action"))
+        elif table.where is not None:
+            rules.append(RuleSettings(name, table.where, table.action, table.rate_limit, table.reason))
+    return tuple(rules)
 
 
 def _service_account(table: _ServiceAccountTable | None) -> ServiceAccountSettings | None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from hashlib import sha1
 from typing import TypeVar
 
+from odptwist.errors import MAX_REASON, is_reason
 from odptwist.identity import UserName, split_user_name
 from odptwist.snapshots import Address
 
@@ -60,6 +61,18 @@ def check_not_empty(text: str) -> str:
     return text
 
 
+def check_reason(text: str) -> str:
+    """Return a text as it is, if it can be told as the reason of a kill."""
+    if not is_reason(text):
+        raise ValueError(f"must be one line of at most {MAX_REASON} characters")
+    return text
+
+
+def check_rule_name(text: str) -> str:
+    """Return the name of a rule as it is."""
+    return check_reason(check_not_empty(text))
+
+
 def parse_account(text: str) -> UserName:
     """Read the user name of an account: user, user@tenant, user@tenant#cluster or user#cluster."""
     try:
@@ -79,6 +92,19 @@ def parse_verifier(text: str) -> bytes:
     if len(digits[1]) != 40:
         raise ValueError(f"must be '*' and 40 hex digits, not {len(digits[1])}")
     return bytes.fromhex(digits[1])
+
+
+def parse_own_verifier(text: str) -> bytes:
+    """Return the verifier of an account of the proxy's own, from MySQL's spelling or ODP's: SHA1(password) in hex.
+
+    The text is a secret, and not part of any error.
+    """
+    if re.fullmatch(r"[0-9A-Fa-f]{40}", text):
+        return sha1(bytes.fromhex(text), usedforsecurity=False).digest()
+    try:
+        return parse_verifier(text)
+    except ValueError:
+        raise ValueError("must be 40 hex digits, SHA1 of the password; or '*' and the 40 of SHA1(SHA1())") from None
 
 
 def make_verifier(password: str) -> bytes:

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from enum import Enum, unique
 from typing import ClassVar
+from unicodedata import category
+
+MAX_REASON = 200
+"""The longest reason of a kill, in characters."""
+# Controls, lone surrogates (bytes that are not UTF-8) and the separators of lines and paragraphs.
+_NOT_ON_ONE_LINE = ("Cc", "Cs", "Zl", "Zp")
 
 
 @unique
@@ -155,6 +161,11 @@ def unknown_thread(number: int) -> SqlError:
 def not_owner(number: int) -> SqlError:
     """Return the refusal of a kill of somebody else's session that the asker may see."""
     return SqlError(1095, "HY000", f"You are not owner of thread {number}")
+
+
+def is_reason(text: str) -> bool:
+    """Say whether a text can be the reason of a kill, which goes into an error text, a log line and a history column."""
+    return len(text) <= MAX_REASON and not any(category(each) in _NOT_ON_ONE_LINE for each in text)
 
 
 def interrupted(why: str = "") -> SqlError:

@@ -10,6 +10,12 @@ from collections.abc import Collection
 from attrs import frozen
 
 DEFAULT_TENANT = "sys"
+PROXY_TENANT = "proxysys"
+"""The tenant of the accounts that the proxy itself has; no server ever sees a session of it (ODP's, spec 7.2)."""
+ADMINISTRATOR = "root"
+"""The user of that tenant who may everything."""
+INSPECTOR = "inspector"
+"""The user of that tenant who may see everything, and end nothing."""
 
 
 @frozen

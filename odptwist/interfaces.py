@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
-from odptwist.answers import Answer
+from odptwist.answers import Answer, Table
 from odptwist.errors import CloseReason
 from odptwist.identity import Identity
 from odptwist.snapshots import (
@@ -25,6 +25,7 @@ from odptwist.snapshots import (
     ServerFinding,
     ServerStanding,
     ServerTraits,
+    Statistic,
     Verb,
 )
 
@@ -41,7 +42,7 @@ class IClusters(Interface):
     watched = Attribute("bool: whether health checks run, so that a change of roles will be noticed")
 
     def when_changed() -> Deferred[None]:
-        """Fire when `generation` has risen; may be cancelled."""
+        """Fire when `generation` has risen, or a server was found well that may take writes; may be cancelled."""
 
     def standings(cluster: str) -> Sequence[ServerStanding]:
         """Return what is known about each server of a known cluster, in the order of the settings; never empty."""
@@ -102,6 +103,23 @@ class IVerifierSource(Interface):
         """
 
 
+class ICondition(Interface):
+    """Which sessions a rule is about."""
+
+    def holds(session: ClientSessionSnapshot) -> bool:
+        """Say whether the condition is true of a session; must be quick.
+
+        A rule whose condition raises several times is switched off.
+        """
+
+
+class IStatistics(Interface):
+    """Something that counts."""
+
+    def statistics() -> Iterable[Statistic]:
+        """Return all counters and gauges as they are now; their names are nobody else's. Must be quick."""
+
+
 class IBackendKiller(Interface):
     """Knows how a kind of server is told to end a session or a statement. Must not block."""
 
@@ -120,7 +138,7 @@ class IAccessPolicy(Interface):
     def decide(asker: Asker, verb: Verb, cs_id: int, owner: Identity | None) -> Decision:
         """Return what the asker may do with the session `cs_id` of `owner` (None: not logged in yet).
 
-        For `Verb.SEE_SERVERS` there is no session: `cs_id` is 0 and `owner` None.
+        For `Verb.SEE_PROXY` there is no session: `cs_id` is 0 and `owner` None.
         `NEEDS_PRIVILEGES` makes the directory ask the asker's server for its privileges, once a session, and decide
         again.
         If this raises, the fault is logged and the session is invisible.
@@ -133,14 +151,21 @@ class ISessionDirectory(Interface):
     def sessions(asker: Asker) -> Deferred[Sequence[ClientSessionSnapshot]]:
         """Fire with all sessions that the asker may see, by rising cs_id."""
 
-    def session(asker: Asker, number: int) -> Deferred[ClientSessionSnapshot]:
-        """Fire with the session that a cs_id or connection id names.
+    def session(asker: Asker, number: int, exact: bool = False) -> Deferred[ClientSessionSnapshot]:
+        """Fire with the session that a cs_id or connection id names; only a cs_id if `exact`.
 
         Fails with `SqlError` 1094 if it is absent, invisible, or names two sessions.
         """
 
+    def processes(asker: Asker, full: bool) -> Deferred[Table]:
+        """Fire with what the asker's server answers to SHOW [FULL] PROCESSLIST, with this proxy's ids.
+
+        Rows of this proxy's sessions have the cs_id and the client's address, and are there only if the asker may see
+        the session; the others are the server's. What is more than some MiB is left out. Fails with `SqlError`.
+        """
+
     def may(asker: Asker, verb: Verb) -> Deferred[bool]:
-        """Fire with whether the asker may do what is about no session (`Verb.SEE_SERVERS`). Does not fail."""
+        """Fire with whether the asker may do what is about no session (`Verb.SEE_PROXY`). Does not fail."""
 
     def kill(
         target: KillTarget, scope: KillScope, by: Asker, reason: str = "", after: AfterTransaction | None = None

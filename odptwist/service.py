@@ -23,24 +23,31 @@ from odptwist.cluster.health import examine
 from odptwist.cluster.killers import builtin_killers
 from odptwist.cluster.model import Cluster, Clusters, Server
 from odptwist.cluster.routing import RoleRouter
-from odptwist.config import ClusterSettings, Settings
+from odptwist.config import ClusterSettings, RuleSettings, Settings
 from odptwist.embedded.seekdb import EmbeddedServer
-from odptwist.errors import ConfigError, EmbeddedError, OdpError
+from odptwist.errors import ConfigError, EmbeddedError, OdpError, SqlError
 from odptwist.interfaces import IBackendKiller, IProxyStatement, IRouter, ISessionObserver, IVerifierSource
 from odptwist.machines.exchange import plain_prefixes
+from odptwist.machines.rate import RateLimit
 from odptwist.sessions.opening import read_traits
 from odptwist.sessions.paused import PausedClients
 from odptwist.sessions.probing import Prober
 from odptwist.sessions.registry import Numbers, Registry
+from odptwist.sessions.rules import Rule, Rules
 from odptwist.sessions.service_sessions import ServiceSessions
 from odptwist.sessions.surroundings import Account, Limits, Routing, Surroundings
 from odptwist.sessions.transport import write_at_once
 from odptwist.sessions.verifiers import ConfiguredVerifiers, ServerVerifiers, Verifiers
 from odptwist.snapshots import Address
-from odptwist.statements import builtin_statements, server_statements
+from odptwist.statements import builtin_statements, server_statements, statistics_statement
+from odptwist.statements.rule_timing import read_timing
 from odptwist.statements.table import StatementTable
+from odptwist.statements.where import Condition
 
 T = TypeVar("T")
+
+# Seconds that a look at one session may take, which all others wait for; an ordinary one takes microseconds.
+_RULE_TIME_LIMIT = 0.1
 
 
 class ProxyService(Service):
@@ -55,7 +62,7 @@ class ProxyService(Service):
         killers: backend killers of plugins.
 
     Raises:
-        ConfigError: the settings name a killer that is not there.
+        ConfigError: the settings name a killer that is not there, or a rule has a condition that cannot be used.
     """
 
     _log = Logger()
@@ -78,8 +85,10 @@ class ProxyService(Service):
             retry=settings.health.retry,
         )
         policy = TenantAccessPolicy()
-        table = StatementTable([*statements, *builtin_statements(), *server_statements(self._clusters)])
         self.registry = Registry(policy)
+        rules = Rules(reactor, self.registry, [_rule(each) for each in settings.rules]) if settings.rules else None
+        counting = statistics_statement((self.registry,) if rules is None else (self.registry, rules))
+        table = StatementTable([*statements, *builtin_statements(), *server_statements(self._clusters), counting])
         surroundings = Surroundings(
             reactor=reactor,
             clusters=self._clusters,
@@ -95,6 +104,7 @@ class ProxyService(Service):
             killers={killer.name: killer for killer in (*builtin_killers(), *killers)},
             kill_account=Account(settings.kill.user, settings.kill.password) if settings.kill.user else None,
             stop_abandoned=settings.kill.abandoned,
+            rules=rules,
             routing=Routing(settings.routing.retry_reads, settings.routing.primary_wait, settings.routing.settle),
         )
         self._prober: Prober | None = None
@@ -253,6 +263,14 @@ class ProxyService(Service):
 def _cluster(settings: ClusterSettings) -> Cluster:
     servers = tuple(Server(each.address, each.role, each.weight, each.killer) for each in settings.servers)
     return Cluster(settings.name, servers, settings.tenants, settings.read_policy)
+
+
+def _rule(settings: RuleSettings) -> Rule:
+    try:
+        condition, timing = Condition(settings.where, _RULE_TIME_LIMIT), read_timing(settings.where)
+    except SqlError as fault:
+        raise ConfigError(f"rule {settings.name}: {fault}") from None
+    return Rule(settings.name, condition, timing, settings.action, RateLimit(settings.rate_limit), settings.reason)
 
 
 def _done() -> Deferred[None]:

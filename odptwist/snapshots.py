@@ -6,7 +6,10 @@ from enum import Enum, Flag, auto, unique
 
 from attrs import frozen
 
-from odptwist.identity import Identity
+from odptwist.identity import ADMINISTRATOR, PROXY_TENANT, Identity
+
+# Who the proxy is when it acts by itself: ODP's administrator.
+_PROXY = Identity(ADMINISTRATOR, PROXY_TENANT, "proxy")
 
 
 @frozen
@@ -172,7 +175,8 @@ class ClientSessionSnapshot:
     @property
     def activity(self) -> str:
         """Return what the session does: `logging in`, `busy`, `in transaction` (but idle) or `idle`."""
-        if self.bound is None and not self.proxy_sessid:
+        own = self.identity is not None and self.identity.tenant == PROXY_TENANT  # it never has a server session
+        if self.bound is None and not self.proxy_sessid and not own:
             return "logging in"
         return "busy" if self.busy else "in transaction" if self.in_transaction else "idle"
 
@@ -194,12 +198,24 @@ class Privileges(Flag):
 class Asker:
     """Who wants to see or to kill.
 
-    `cs_id` is the asker's own client session. `privileges` is None as long as the server was not asked for them.
+    `cs_id` is the asker's own client session. `privileges` is None as long as the server was not asked for them. `rule`
+    is the name of the rule of the settings that asks, with the proxy's own identity and a `cs_id` of 0; empty for all
+    others.
     """
 
     cs_id: int
     identity: Identity
     privileges: Privileges | None = None
+    rule: str = ""
+
+    @classmethod
+    def for_rule(cls, name: str) -> Asker:
+        """Return the asker that a rule of the settings is."""
+        return cls(0, _PROXY, rule=name)
+
+    def __str__(self) -> str:
+        """Return what victims and the log are told."""
+        return f"rule '{self.rule}'" if self.rule else f"client session {self.cs_id} ({self.identity})"
 
 
 @unique
@@ -210,8 +226,8 @@ class Verb(Enum):
     KILL = "kill"
     KILL_QUERY = "kill_query"
     KILL_SERVER_SESSION = "kill_server_session"
-    SEE_SERVERS = "see_servers"
-    """See the servers of all clusters; no session is meant."""
+    SEE_PROXY = "see_proxy"
+    """See what is no session's: the servers of all clusters, the proxy's statistics."""
 
 
 @unique
@@ -234,10 +250,14 @@ class KillScope(Enum):
 
 @frozen
 class KillTarget:
-    """What a kill names: a cs_id or a connection id (None: the asker's own), and a server session of it or None."""
+    """What a kill names: a cs_id or a connection id (None: the asker's own), and a server session of it or None.
+
+    `exact` means that the id is a cs_id, even if it is also the connection id of another session.
+    """
 
     id: int | None
     ss_id: int | None = None
+    exact: bool = False
 
 
 @unique
@@ -276,3 +296,21 @@ class KillReport:
     detail: str = ""
     stopped: bool | None = None
     seconds: float = 0.0
+
+
+@unique
+class RuleAction(Enum):
+    """What a rule does about a session that it matches."""
+
+    LOG = "log"
+    WARN = "warn"
+    KILL_QUERY = "kill_query"
+    KILL = "kill"
+
+
+@frozen
+class Statistic:
+    """One of the proxy's counters or gauges."""
+
+    name: str
+    value: int

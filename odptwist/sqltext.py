@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from enum import Enum, unique
 
-from attrs import frozen
+from attrs import field, frozen
 
 
 @unique
@@ -35,11 +35,17 @@ class Quoting(Enum):
 
 @frozen
 class Token:
-    """One token; `text` is as it was written, `executable` whether it stands in an executable comment."""
+    """One token: `text` as it was written, and where; `executable` says whether it is in an executable comment."""
 
     kind: Kind
     text: str
     executable: bool = False
+    start: int = field(default=0, eq=False, repr=False)
+
+    @property
+    def end(self) -> int:
+        """Return the offset behind the token."""
+        return self.start + len(self.text)
 
     @property
     def word(self) -> str:
@@ -125,7 +131,7 @@ def tokens(text: str) -> Iterator[Token]:
         elif group == "close" and executable:
             executable = False
         else:
-            yield Token(Kind.SYMBOL if group == "close" else Kind(group), match[0], executable)
+            yield Token(Kind.SYMBOL if group == "close" else Kind(group), match[0], executable, match.start())
 
 
 def statements(text: str) -> Iterator[list[Token]]:

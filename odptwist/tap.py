@@ -18,6 +18,7 @@ from odptwist.embedded.seekdb import find_seekdb
 from odptwist.errors import ConfigError, OdpError
 from odptwist.service import make_service
 from odptwist.sessions.polling import poll_lean
+from odptwist.statements.rule_timing import check_condition
 
 
 class Options(usage.Options):
@@ -74,7 +75,7 @@ class Options(usage.Options):
         """Make settings of all that was given, and refuse what cannot work before anything is started."""
         try:
             self.settings = load_settings(
-                self["config"], self._ports, self._servers, self["cluster-name"], self["data-dir"]
+                self["config"], self._ports, self._servers, self["cluster-name"], self["data-dir"], check_condition
             )
             self._check_endpoints()
             if self.settings.embedded:

@@ -84,7 +84,7 @@ class TenantAccessPolicyTests(SynchronousTestCase):
         table += [("user", privileges, "-") for privileges in PRIVILEGES.values()]
         for role, privileges, letter in table:
             asker = Asker(OWN_ID, ASKERS[role], privileges)
-            decision = TenantAccessPolicy().decide(asker, Verb.SEE_SERVERS, 0, None)
+            decision = TenantAccessPolicy().decide(asker, Verb.SEE_PROXY, 0, None)
             self.assertIs(decision, LETTERS[letter], (role, privileges))
 
     def test_ones_own_session_is_known_by_its_number(self) -> None:

@@ -134,6 +134,8 @@ class Clusters:
                 evolve(standing, role=role, up=True, version=finding.version, lag=finding.lag, failures=0, why="")
             )
             self._judge_primaries(server, standing)
+            if role is not Role.REPLICA:
+                self._wake()  # it may have been away for too short a time to be down, and still writes wait for it
 
     def failed(self, address: Address, why: str) -> None:
         """Count a failure; enough of them in a row make the server down."""
@@ -149,13 +151,16 @@ class Clusters:
         self.on_suspicion(address)
 
     def when_changed(self) -> Deferred[None]:
-        """Fire when `generation` has risen."""
+        """Fire when `generation` has risen, or a health check found a server well that may take writes."""
         waiter: Deferred[None] = Deferred(lambda waiter: self._waiters.pop(waiter, None))
         self._waiters[waiter] = None
         return waiter
 
     def _changed(self) -> None:
         self.generation += 1
+        self._wake()
+
+    def _wake(self) -> None:
         waiters, self._waiters = self._waiters, {}
         for waiter in waiters:
             if not waiter.called:  # else one that fired before has cancelled it

@@ -169,7 +169,7 @@ class SessionState:
         self.serial += 1
         if len(self.settings) < _VARIABLES_LIMIT:
             self.settings[setting.key] = Kept(self.serial, setting.sql)
-            self.pins.discard(f"SET {setting.key}")
+            self.pins.discard("SET ROLE" if setting.key == "role" else f"SET {setting.key}")
         else:
             self.pins.add(_TOO_MANY)
         if setting.key in ("last_insert_id", "identity"):
@@ -329,6 +329,9 @@ def _set(rest: list[Token]) -> Effects:
     if words[0] in ("PASSWORD", "DEFAULT", "RESOURCE"):
         return Effects()
     if words[0] == "ROLE":
+        # A list, DEFAULT and ALL EXCEPT are rare, and what they come to may change.
+        if len(rest) == 2 and rest[1].word not in ("DEFAULT", "ALL"):
+            return Effects(settings=(Setting("role", f"ROLE {rest[1].text}"),))
         return Effects(pins=("SET ROLE",))
     if words[0] == "TRANSACTION":
         return Effects(pins=(_NEXT_TRANSACTION,))

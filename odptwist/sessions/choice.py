@@ -28,6 +28,7 @@ class Choice:
 
     Attributes:
         purpose: what the statement in hand wants a server for.
+        reads: whether it only reads, and nothing that a transaction of its own sees: it may run twice.
         writes: whether it may change data.
         wrote_on: the server session of the last write, as long as reads may have to wait for it.
     """
@@ -39,6 +40,7 @@ class Choice:
         "_surroundings",
         "_wrote_at",
         "purpose",
+        "reads",
         "writes",
         "wrote_on",
     )
@@ -50,17 +52,20 @@ class Choice:
         self._addresses: dict[Purpose, Address | None] = {}
         self._wrote_at = 0.0
         self.purpose = Purpose.LOGIN
+        self.reads = False
         self.writes = False
         self.wrote_on: ServerSession | None = None
 
     def decide(self, found: Classification, status: int, state: SessionState) -> bool:
-        """Set `purpose` and `writes` for a statement; return False if it stays where the one before it ran."""
+        """Set all that is said of a statement; return False if it stays where the one before it ran."""
         kind = found.kind
+        self.reads = False
         self.writes = kind is Kind.WRITE
         if kind is Kind.LAST or status & SERVER_STATUS_IN_TRANS or state.pins:
             return False
         self.purpose = Purpose.WRITE
-        if kind is Kind.READ and status & SERVER_STATUS_AUTOCOMMIT and self._may_leave(found.weak, state):
+        self.reads = kind is Kind.READ and bool(status & SERVER_STATUS_AUTOCOMMIT)
+        if self.reads and self._may_leave(found.weak, state):
             self.purpose = Purpose.READ
         return True
 

@@ -17,11 +17,21 @@ from odptwist.sessions.binary import TOO_MANY_PREPARED, BinaryStatements, Remark
 from odptwist.sessions.reaching import CANNOT_REPEAT, Reaching, name_losses
 from odptwist.sessions.server import ServerSession
 from odptwist.snapshots import Purpose
-from odptwist.wire.constants import COM_QUERY, COM_STMT_PREPARE, SERVER_STATUS_IN_TRANS
+from odptwist.wire.constants import (
+    COM_CHANGE_USER,
+    COM_QUERY,
+    COM_REGISTER_SLAVE,
+    COM_SET_OPTION,
+    COM_STMT_PREPARE,
+    SERVER_STATUS_IN_TRANS,
+)
 from odptwist.wire.responses import err_for, parse_err
 
-# Commands other than statements: pings, changes of the database.
+# Commands other than statements: pings, changes of the database. What only one server session will have belongs on the
+# primary: on a replica it would keep the writes that follow from going anywhere else.
 _STAYS = Classification(Kind.LAST, None)
+_LEAVES = Classification(Kind.NEUTRAL, None)
+_LEAVING = frozenset((COM_CHANGE_USER, COM_REGISTER_SLAVE, COM_SET_OPTION))
 # A command of at most this size is kept while it runs, to be sent once more if its server is lost or refuses it.
 _AGAIN_LIMIT = 64 * 1024
 # MariaDB and MySQL (for more than one option, so the text counts), MySQL, OceanBase: a write on a server for reads.
@@ -78,7 +88,7 @@ class Holding(Reaching):
         elif command[4] in (COM_QUERY, COM_STMT_PREPARE):
             found = self.surroundings.classifier.classify(command[4:])
         else:
-            found = _STAYS
+            found = _LEAVES if command[4] in _LEAVING else _STAYS
         free = choice.decide(found, self.status, self.state)
         if command[4] == COM_STMT_PREPARE:
             choice.writes = False
@@ -216,8 +226,9 @@ class Holding(Reaching):
         elif tracker.answered:
             self.drop(CloseReason.SERVER_LOST, error.message)
         elif retry and not losses and self._may_run_again():
-            self._avoided = session.address
-            self._run_again()
+            if self.choice is not None and self.choice.purpose is Purpose.READ:
+                self._avoided = session.address  # else only the primary will do: it may be back soon
+            self._run_again(last=True)
         else:
             self.refuse_exchange(error)
 
@@ -225,15 +236,17 @@ class Holding(Reaching):
         choice = self.choice
         return (
             choice is not None
-            and choice.purpose is Purpose.READ
+            and choice.reads
             and bool(self._again)
             and self.repeatable
             and self.surroundings.routing.retry_reads
         )
 
-    def _run_again(self) -> None:
-        """Send the command in flight once more, to another server session."""
-        self.unsent, self._again = (self._again,), b""
+    def _run_again(self, last: bool) -> None:
+        """Send the command in flight once more, to another server session; `last`: whatever comes of it then."""
+        self.unsent = (self._again,)
+        if last:
+            self._again = b""
         self._target = None
         self.dressing = self.binary is not None and (self.binary.preparing or self.binary.statement is not None)
         self.server_full(True)
@@ -264,7 +277,8 @@ class Holding(Reaching):
         self.tracker.again()
         self._noted = self.tracker.number
         self._rest(session)
-        self._run_again()
+        # It may be refused again: what has changed in the cluster need not be the primary. The deadline ends it.
+        self._run_again(last=False)
         return True
 
     def _prepare_again(self, session: ServerSession) -> bool:

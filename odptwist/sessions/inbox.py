@@ -17,13 +17,14 @@ DIALOGUE_LIMIT = 1024 * 1024
 class Inbox:
     """Takes a peer's bytes and hands out its packets to one waiter at a time.
 
-    A dialogue has few packets, and each is waited for; what comes before anybody waits is kept, up to the limit.
+    A dialogue has few packets, and each is waited for; what comes before anybody waits is kept, up to the limit of
+    bytes that one packet may have.
     """
 
     __slots__ = ("_deframer", "_ended", "_packets", "_waiter")
 
-    def __init__(self) -> None:
-        self._deframer = Deframer(DIALOGUE_LIMIT)
+    def __init__(self, limit: int = DIALOGUE_LIMIT) -> None:
+        self._deframer = Deframer(limit)
         self._packets: deque[Packet] = deque()
         self._waiter: Deferred[Packet] | None = None
         self._ended: Failure | None = None

@@ -1,15 +1,18 @@
 """What a kill does, once it is known whom it hits: stop the server's work, end transports, and only then report.
 
 Source: design/kill.md. On MariaDB and MySQL, closing a connection does not stop the statement that runs on it, so a
-busy server session is stopped on its server first.
+busy server session is stopped on its server first. With a standby of OceanBase's it is the other way round: it refuses
+KILL, and stops what runs on a connection when that closes (design/backends.md 1.6).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from attrs import define
 from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from odptwist.errors import CloseReason, OdpError, SqlError, interrupted
@@ -23,6 +26,9 @@ from odptwist.snapshots import KillOutcome, KillReport, KillScope
 _log = Logger()
 _UNKNOWN_THREAD = 1094
 _INTERRUPTED = 1317
+_READ_ONLY_TENANT = 4688
+# Seconds between two looks at the sessions of a server: a standby was seen to end one within 0.1 s.
+_LOOK_AGAIN = 0.02
 
 
 @define
@@ -33,11 +39,13 @@ class Told:
         sent: kills that were sent.
         answered: how many of them were answered.
         refused: how many of those were refused, so that nothing comes of them.
+        why: what its client is told, or empty.
     """
 
     sent: int = 0
     answered: int = 0
     refused: int = 0
+    why: str = ""
 
 
 class Victim(Protocol):
@@ -83,7 +91,7 @@ async def kill_session(victim: Victim, asker: Victim | None, why: str) -> KillRe
     detail = ""
     stopped = None
     if running is not None:
-        detail = await _stop(running, KillScope.CONNECTION, victim, asker)
+        detail = await _stop(running, KillScope.CONNECTION, victim, asker, _closing(running, why))
         detail = await _end(running, why, detail)
         stopped = not detail
     await gone
@@ -96,7 +104,7 @@ async def stop_abandoned(victim: Victim, session: ServerSession) -> None:
     Closing the connection is not enough: MariaDB and MySQL would run the statement to its end, and keep its locks.
     """
     why = "its client has gone"
-    detail = await _stop(session, KillScope.CONNECTION, victim, None)
+    detail = await _stop(session, KillScope.CONNECTION, victim, None, _closing(session, why))
     if detail:
         _log.warn("server session {ss_id}: {why}, and {detail}", ss_id=session.ss_id, why=why, detail=detail)
     await _end(session, why, detail)
@@ -110,7 +118,7 @@ async def kill_server_session(victim: Victim, session: ServerSession, asker: Vic
         # The client learns of it at once; the session is ours from here on.
         session.owner = None
         victim.lose(session, interrupted(why))
-        detail = await _stop(session, KillScope.CONNECTION, victim, asker)
+        detail = await _stop(session, KillScope.CONNECTION, victim, asker, _closing(session, why))
         detail = await _end(session, why, detail)
         stopped = not detail
     else:
@@ -121,26 +129,36 @@ async def kill_server_session(victim: Victim, session: ServerSession, asker: Vic
     return _report(victim, detail, stopped)
 
 
-async def kill_query(victim: Victim, asker: Victim | None) -> KillReport:
-    """Stop the statement that runs now, and no other one.
+async def kill_query(victim: Victim, asker: Victim | None, why: str = "") -> KillReport:
+    """Stop the statement that runs now, and no other one; `why` is for its client, or empty.
 
     Until the server has answered the kill, the victim's next statement is held back; if its statement had ended by
-    itself, a statement of the proxy's own takes the interrupt that may still come.
+    itself, a statement of the proxy's own takes the interrupt that may still come. Where only the end of a connection
+    stops a statement, the victim loses its server session, and goes on with another one.
     """
     session = victim.bound
     if not victim.statement_running:
         return KillReport(victim.cs_id, KillOutcome.IDLE)
     if session is None:
-        victim.stop_waiting(interrupted())
+        victim.stop_waiting(interrupted(why))
         return _report(victim, "", stopped=True)
     session.holds += 1
     if session.holds == 1:
         victim.told = Told()
     told = victim.told
+    told.why = why or told.why
     ended = victim.when_answered()
     over = victim.when_answered()
+
+    def close() -> bool:
+        if ended.called:
+            return False
+        session.drop(CloseReason.KILLED, "its server stops a statement in no other way")
+        victim.lose(session, interrupted(why))
+        return True
+
     try:
-        detail = await _stop(session, KillScope.QUERY, victim, asker, told)
+        detail = await _stop(session, KillScope.QUERY, victim, asker, close, told)
         if not detail:
             detail = await _over(over, session)
     finally:
@@ -187,10 +205,34 @@ async def _over(over: Deferred[None], session: ServerSession) -> str:
     return ""
 
 
+def _closing(session: ServerSession, why: str) -> Callable[[], bool]:
+    """Return what closes the connection of a server session that shall end anyway."""
+
+    def close() -> bool:
+        session.drop(CloseReason.KILLED, why)
+        return True
+
+    return close
+
+
 async def _stop(
-    session: ServerSession, scope: KillScope, victim: Victim, asker: Victim | None, told: Told | None = None
+    session: ServerSession,
+    scope: KillScope,
+    victim: Victim,
+    asker: Victim | None,
+    close: Callable[[], bool],
+    told: Told | None = None,
 ) -> str:
-    """Tell the server of a session to stop its statement; `told` counts what it is told.
+    """Tell the server of a session to stop its statement.
+
+    Args:
+        session: runs the statement.
+        scope: what the server is told to end.
+        victim: whose statement it is.
+        asker: who wants it, or None.
+        close: closes the session's connection, if its server stops a statement in no other way; returns False if there
+            is no need any more.
+        told: counts what the server is told.
 
     Returns:
         Empty if the server confirmed, else a sentence that says why not.
@@ -202,26 +244,32 @@ async def _stop(
     surroundings = session.surroundings
     statement = surroundings.kill_statement(session.address, session.server_sessid, scope)
     limit = surroundings.limits.kill_timeout
-    telling = Deferred.fromCoroutine(_tell(session, statement, victim, asker, told or Told()))
+    telling = Deferred.fromCoroutine(_tell(session, statement, victim, asker, close, told or Told()))
     try:
         return await telling.addTimeout(limit, surroundings.reactor)
     except TimeoutError:
         return f"the server did not answer the kill within {limit:g} s"
 
 
-async def _tell(session: ServerSession, statement: str, victim: Victim, asker: Victim | None, told: Told) -> str:
+async def _tell(
+    session: ServerSession,
+    statement: str,
+    victim: Victim,
+    asker: Victim | None,
+    close: Callable[[], bool],
+    told: Told,
+) -> str:
     """Send a kill by the first connection that may, and say why none did.
 
     That is the asker's own, then one logged in as the asker, as the victim's account, and as the account of the
     settings (design/kill.md, rule 3).
     """
-    patience = 2 * session.surroundings.limits.kill_timeout  # `_stop` ends it all sooner, and tries nothing more then
     detail = "no connection could be had to tell the server to stop the statement"
     refused: set[Identity] = set()
     helper = _own_session(asker, session) if asker is not None else None
     if helper is not None:
         try:
-            detail = await _send(helper, statement, patience, told)
+            detail = await _send(helper, statement, session, close, told)
             if asker is not None and asker.plan is not None:
                 refused.add(asker.plan.identity)
         except OdpError as fault:
@@ -238,7 +286,7 @@ async def _tell(session: ServerSession, statement: str, victim: Victim, asker: V
         try:
             side = await open_side_session(session.surroundings, plan, session.address)
             try:
-                detail = await _send(side, statement, patience, told)
+                detail = await _send(side, statement, session, close, told)
             finally:
                 side.quit()
         except OdpError as fault:
@@ -260,15 +308,42 @@ def _own_session(asker: Victim, session: ServerSession) -> ServerSession | None:
     return None
 
 
-async def _send(helper: ServerSession, statement: str, patience: float, told: Told) -> str:
+async def _send(
+    helper: ServerSession, statement: str, session: ServerSession, close: Callable[[], bool], told: Told
+) -> str:
     """Send a kill, and say why it is not confirmed, or nothing; raises as `ServerSession.query`."""
+    patience = 2 * session.surroundings.limits.kill_timeout  # `_stop` ends it all sooner, and tries nothing more then
     told.sent += 1
     error = (await helper.query(statement, patience)).error
     told.answered += 1
     if error is None:
         return ""
     told.refused += 1
+    if error.code == _READ_ONLY_TENANT:
+        return await _close_on_standby(helper, session, close)
     return "" if error.code == _UNKNOWN_THREAD else f"the server refused to stop the statement: {error.message}"
+
+
+async def _close_on_standby(helper: ServerSession, session: ServerSession, close: Callable[[], bool]) -> str:
+    """Close a server session whose server kills nothing, and see it gone there; say why that is not sure, or nothing.
+
+    `_stop` ends it if that takes too long.
+    """
+    listed = await _lists(helper, session)
+    if not close():
+        return ""
+    if not listed:
+        return "the server kills nothing, and does not list the session; its connection was closed"
+    # Another kill may ask by the same helper meanwhile.
+    while helper.in_dialogue or await _lists(helper, session):
+        await deferLater(session.surroundings.reactor, _LOOK_AGAIN)
+    return ""
+
+
+async def _lists(helper: ServerSession, session: ServerSession) -> bool:
+    """Return whether the server of both lists a session as alive; raises as `ServerSession.query`."""
+    number = b"%d" % session.server_sessid
+    return any(row[0] == number for row in (await helper.query("SHOW PROCESSLIST")).rows)
 
 
 async def _end(session: ServerSession, why: str, detail: str) -> str:

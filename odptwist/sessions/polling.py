@@ -33,7 +33,9 @@ _NEEDED = (
 
 def poll_lean(reactor: Any) -> bool:
     """Make an epoll reactor poll as described, from its next turn on; return whether it can."""
-    if type(reactor).__name__ != "EPollReactor" or not all(hasattr(reactor, name) for name in _NEEDED):
+    if type(reactor).__name__ != "EPollReactor" or not all(
+        hasattr(reactor, name) for name in _NEEDED
+    ):
         return False
     reactor.doIteration = _lean(reactor)
     return True
@@ -59,11 +61,11 @@ def _lean(reactor: Any) -> Callable[[float | None], None]:
                         why = selectable.doRead()
                     except BaseException:  # noqa: BLE001 - as Twisted does: one connection must not end the others
                         why = sys.exc_info()[1]
-                        log.err()  # type: ignore[no-untyped-call]
+                        log.err()
                     if why is not None:
                         lost(selectable, why, True)
                 else:
-                    call_with_logger(selectable, stock, selectable, fd, event)
+                    call_with_logger(selectable, stock, selectable, fd, event)  # type: ignore[no-untyped-call]
             timers = reactor._pendingTimedCalls
             if (
                 reactor._newTimedCalls

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
 from attrs import evolve
@@ -12,14 +12,18 @@ from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from odptwist.errors import CloseReason, OdpError, SqlError, not_owner, unknown_thread
+from odptwist.answers import Table
+from odptwist.errors import CloseReason, OdpError, SqlError, not_owner, server_lost, unknown_thread
 from odptwist.identity import Identity
-from odptwist.interfaces import IAccessPolicy, ISessionDirectory
+from odptwist.interfaces import IAccessPolicy, ISessionDirectory, IStatistics
 from odptwist.sessions.client import ClientSession
 from odptwist.sessions.kill import kill_query, kill_server_session, kill_session, stop_abandoned
+from odptwist.sessions.processlist import read_processes
+from odptwist.sessions.ruled import RuledSession
 from odptwist.sessions.server import ServerSession
 from odptwist.sessions.surroundings import Surroundings
 from odptwist.snapshots import (
+    Address,
     AfterTransaction,
     Asker,
     ClientSessionSnapshot,
@@ -29,13 +33,11 @@ from odptwist.snapshots import (
     KillScope,
     KillTarget,
     Privileges,
+    Statistic,
     Verb,
 )
 
 T = TypeVar("T")
-
-# Version 1 of ODP's ids with one thread has 22 bits of running number (spec 5.1), so a number returns after 4 million.
-_LAST_CS_ID = (1 << 22) - 1
 
 
 class Numbers:
@@ -59,7 +61,7 @@ class Numbers:
         return address << 32 | port << 16 | (self._proxy_sessid & 0xFFFF)
 
 
-@implementer(ISessionDirectory)
+@implementer(ISessionDirectory, IStatistics)
 class Registry(ServerFactory):
     """Makes, knows and ends client sessions.
 
@@ -75,6 +77,8 @@ class Registry(ServerFactory):
         self._sessions: dict[int, ClientSession] = {}
         self._stops: set[Deferred[Any]] = set()
         self._last = 0
+        self._opened = 0
+        self._kills = dict.fromkeys(KillOutcome, 0)
 
     def logPrefix(self) -> str:
         """Return what Twisted calls a listening port in the log."""
@@ -87,15 +91,16 @@ class Registry(ServerFactory):
 
     def buildProtocol(self, addr: IAddress | None) -> ClientSession:
         """Make a session for a client that has connected, with a number that no live session has."""
-        number = self._last
-        while True:
-            number = number % _LAST_CS_ID + 1
-            if number not in self._sessions:
-                break
-        self._last = number
-        session = ClientSession(number, self.surroundings, self)
+        number = self._last = self.surroundings.ids.next(self._last, self._sessions)
+        rules = self.surroundings.rules
+        session = (
+            ClientSession(number, self.surroundings, self)
+            if rules is None
+            else RuledSession(number, self.surroundings, self, rules)
+        )
         session.factory = self
         self._sessions[number] = session
+        self._opened += 1
         return session
 
     def forget(self, session: ClientSession) -> None:
@@ -111,6 +116,14 @@ class Registry(ServerFactory):
         self._stops.add(stopping)
         stopping.addErrback(lambda failure: self._log.failure("a statement could not be stopped", failure))
         stopping.addBoth(lambda _: self._stops.discard(stopping))
+
+    def statistics(self) -> Iterator[Statistic]:
+        """Yield how many sessions there are and were, and what became of kills."""
+        yield Statistic("client_sessions", len(self._sessions))
+        yield Statistic("client_sessions_total", self._opened)
+        yield Statistic("server_sessions", sum(len(each.server_sessions) for each in self._sessions.values()))
+        for outcome, count in self._kills.items():
+            yield Statistic(f"kills_{outcome.value}", count)
 
     def stop(self) -> Deferred[None]:
         """Drop every session; fires when all are gone, and their statements stopped as far as servers let us."""
@@ -142,24 +155,20 @@ class Registry(ServerFactory):
                 found.append(session.snapshot())
         return found
 
-    def session(self, asker: Asker, number: int) -> Deferred[ClientSessionSnapshot]:
-        """Fire with the session that a cs_id or connection id names, or fail with 1094."""
-        return self._deferred(self._look_up(asker, number))
+    def session(self, asker: Asker, number: int, exact: bool = False) -> Deferred[ClientSessionSnapshot]:
+        """Fire with the session that a cs_id or connection id names, or fail with 1094; `exact`: it is a cs_id."""
+        return self._deferred(self._look_up(asker, number, exact))
 
-    async def _look_up(self, asker: Asker, number: int) -> ClientSessionSnapshot:
-        session, _ = await self._find(asker, number)
+    async def _look_up(self, asker: Asker, number: int, exact: bool) -> ClientSessionSnapshot:
+        session, _ = await self._find(asker, number, exact)
         return session.snapshot()
 
-    async def _find(self, asker: Asker, number: int) -> tuple[ClientSession, Asker]:
+    async def _find(self, asker: Asker, number: int, exact: bool = False) -> tuple[ClientSession, Asker]:
         """Return the one visible session that a number names; see design/kill.md for numbers that name two."""
-        named = [
-            session
-            for session in self._sessions.values()
-            if session.reason is None
-            and (session.cs_id == number or any(s.server_sessid == number for s in session.server_sessions))
-        ]
         visible = []
-        for session in named:
+        for session in self._named(number, exact):
+            if session.reason is not None:
+                continue
             decision, asker = await self._decide(asker, Verb.SEE, session)
             if decision is not Decision.INVISIBLE and session.reason is None:
                 visible.append(session)
@@ -168,6 +177,37 @@ class Registry(ServerFactory):
         if len(visible) > 1:
             raise _ambiguous(number, visible)
         return visible[0], asker
+
+    def _named(self, number: int, exact: bool) -> list[ClientSession]:
+        if exact or self.surroundings.ids.is_own(number):
+            session = self._sessions.get(number)
+            return [session] if session is not None else []
+        return [
+            session
+            for session in self._sessions.values()
+            if session.cs_id == number or any(s.server_sessid == number for s in session.server_sessions)
+        ]
+
+    def processes(self, asker: Asker, full: bool) -> Deferred[Table]:
+        """Fire with the processes of the asker's server; see `ISessionDirectory`."""
+        return self._deferred(self._processes(asker, full))
+
+    async def _processes(self, asker: Asker, full: bool) -> Table:
+        own = self._sessions.get(asker.cs_id)
+        server = own.bound if own is not None else None
+        if server is None:
+            raise server_lost("SHOW PROCESSLIST needs a live server session: run another statement first")
+        return await read_processes(server, full, self.surroundings.ids, await self._owners(asker, server.address))
+
+    async def _owners(self, asker: Asker, address: Address) -> Callable[[int], tuple[ClientSession | None, bool]]:
+        """Return who tells whose the server sessions at a server are, and whether the asker may see them."""
+        owners: dict[int, tuple[ClientSession | None, bool]] = {}
+        for session in list(self._sessions.values()):
+            here = [each.server_sessid for each in session.server_sessions if each.address == address]
+            if here:
+                decision, asker = await self._decide(asker, Verb.SEE, session)
+                owners.update(dict.fromkeys(here, (session, decision is Decision.ALLOWED)))
+        return lambda number: owners.get(number, (None, True))
 
     def may(self, asker: Asker, verb: Verb) -> Deferred[bool]:
         """Fire with whether an asker may do what concerns no session."""
@@ -223,6 +263,7 @@ class Registry(ServerFactory):
     ) -> KillReport:
         began = self.surroundings.reactor.seconds()
         report = await self._judge_and_kill(target, scope, by, reason, after)
+        self._kills[report.outcome] += 1
         return evolve(report, seconds=self.surroundings.reactor.seconds() - began)
 
     async def _judge_and_kill(
@@ -233,6 +274,11 @@ class Registry(ServerFactory):
             if own is None:
                 raise unknown_thread(by.cs_id)
             victim = own
+        elif target.exact:
+            named = self._sessions.get(target.id)
+            if named is None:
+                raise unknown_thread(target.id)
+            victim = named
         else:
             victim, by = await self._find(by, target.id)
         verb = Verb.KILL_QUERY if scope is KillScope.QUERY else Verb.KILL
@@ -245,7 +291,7 @@ class Registry(ServerFactory):
         if decision is Decision.DENIED:
             raise not_owner(number)
         helper = self._sessions.get(by.cs_id)
-        why = f"killed by client session {by.cs_id} ({by.identity})" + (f": {reason}" if reason else "")
+        why = f"killed by {by}" + (f": {reason}" if reason else "")
         self._log.info(
             "client session {cs_id}: {verb} of {target}, {why}",
             cs_id=victim.cs_id,
@@ -259,7 +305,8 @@ class Registry(ServerFactory):
                 raise unknown_thread(target.ss_id)
             return await kill_server_session(victim, session, helper, why)
         if scope is KillScope.QUERY:
-            return await kill_query(victim, helper)
+            # A client's KILL QUERY leaves the server's own words to the victim, as without a proxy.
+            return await kill_query(victim, helper, why if by.rule else "")
         if after is not None and victim.unfinished:
             victim.mark_for_end(why, after.seconds)
             return KillReport(victim.cs_id, KillOutcome.MARKED, "ends with its transaction or statement")

@@ -21,7 +21,7 @@ from odptwist.machines.effects import Ask, Greeted
 from odptwist.machines.exchange import Tracker
 from odptwist.machines.prepared import STATEMENTS_LIMIT, ServerStatements
 from odptwist.machines.server_login import ServerLogin, answer_question, server_response, takes_proxy_scramble
-from odptwist.sessions.inbox import Inbox
+from odptwist.sessions.inbox import DIALOGUE_LIMIT, Inbox
 from odptwist.sessions.session import Session
 from odptwist.sessions.surroundings import Surroundings
 from odptwist.sessions.transport import connect, watch_peer
@@ -238,8 +238,16 @@ class ServerSession(Session):
         await self.ask([frame(bytes((COM_QUERY,)) + encode_text(sql), 0) for sql in statements], readers, patience)
         return readers
 
+    async def read(self, sql: str, reader: ResponseReader, largest: int) -> None:
+        """Run a statement of the proxy's own whose answer may have packets of `largest` bytes; else as `query`."""
+        await self.ask([frame(bytes((COM_QUERY,)) + encode_text(sql), 0)], [reader], largest=largest)
+
     async def ask(
-        self, commands: Sequence[bytes], readers: Sequence[ResponseReader], patience: float | None = None
+        self,
+        commands: Sequence[bytes],
+        readers: Sequence[ResponseReader],
+        patience: float | None = None,
+        largest: int = DIALOGUE_LIMIT,
     ) -> None:
         """Send framed commands of the proxy's own in one go, and let each reader read the response to its command.
 
@@ -248,7 +256,7 @@ class ServerSession(Session):
         """
         if self._inbox is not None or self.reason is not None:
             raise ServerSessionLost("the server session is in a dialogue or gone")
-        self._inbox = Inbox()
+        self._inbox = Inbox(largest)
         self.pickups += 1
         self.transport.write(b"".join(commands))
         try:

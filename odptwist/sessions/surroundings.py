@@ -20,7 +20,9 @@ from odptwist.interfaces import (
     IVerifierSource,
 )
 from odptwist.machines.classification import Classifier
+from odptwist.sessions.ids import SessionIds
 from odptwist.sessions.paused import PausedClients
+from odptwist.sessions.rules import Rules
 from odptwist.snapshots import Address, KillScope, Purpose
 
 
@@ -87,6 +89,8 @@ class Surroundings:
         classifier: says which statements a replica may answer.
         verifiers: knows how accounts prove who they are, or None.
         stop_abandoned: whether a statement is stopped on its server when its client has gone.
+        rules: the rules of the settings, None if there are none.
+        ids: the numbers of client sessions.
     """
 
     reactor: Any
@@ -106,6 +110,8 @@ class Surroundings:
     classifier: Classifier = Factory(Classifier)
     verifiers: IVerifierSource | None = None
     stop_abandoned: bool = True
+    rules: Rules | None = None
+    ids: SessionIds = SessionIds()
 
     def tell(self, event: Callable[[ISessionObserver], None]) -> None:
         """Tell every observer of something; what they raise is logged and goes no further."""

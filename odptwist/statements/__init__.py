@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from odptwist.interfaces import IClusters, IProxyStatement
+from collections.abc import Sequence
+
+from odptwist.interfaces import IClusters, IProxyStatement, IStatistics
 from odptwist.statements.kill import Kill
 from odptwist.statements.servers import ShowClusters, ShowCongestion
 from odptwist.statements.sessions import ShowSessionAttribute, ShowSessions
+from odptwist.statements.statistics import ShowStatistics
 
 
 def builtin_statements() -> tuple[IProxyStatement, ...]:
@@ -19,3 +22,8 @@ def builtin_statements() -> tuple[IProxyStatement, ...]:
 def server_statements(clusters: IClusters) -> tuple[IProxyStatement, ...]:
     """Return new built-in statements about the servers of these clusters; their order does not matter."""
     return (ShowClusters(clusters), ShowCongestion(clusters))
+
+
+def statistics_statement(sources: Sequence[IStatistics]) -> IProxyStatement:
+    """Return the built-in statement that shows what these count; its place among the others does not matter."""
+    return ShowStatistics(sources)

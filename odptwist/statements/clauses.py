@@ -5,11 +5,9 @@ Source: none but ours; ODP has no such clauses.
 
 from __future__ import annotations
 
-from unicodedata import category
-
 from attrs import evolve, frozen
 
-from odptwist.errors import SqlError, bad_proxy_statement
+from odptwist.errors import MAX_REASON, SqlError, bad_proxy_statement, is_reason
 from odptwist.snapshots import AfterTransaction
 from odptwist.statements.grammar import TokenStream
 
@@ -17,10 +15,6 @@ CLAUSE_WORDS = ("DRY", "LIMIT", "AFTER", "REASON")
 """The words that clauses begin with."""
 _MAX_LIMIT = 100_000
 _MAX_WAIT = 7 * 86_400
-_MAX_REASON = 200
-# Controls, lone surrogates (bytes that are not UTF-8) and the separators of lines and paragraphs: a reason goes into an
-# error text, a log line and a history column.
-_NOT_ON_ONE_LINE = ("Cc", "Cs", "Zl", "Zp")
 
 
 @frozen
@@ -91,6 +85,6 @@ def _take_after(stream: TokenStream) -> AfterTransaction:
 
 def _take_reason(stream: TokenStream) -> str:
     reason = stream.take_text()
-    if reason is None or len(reason) > _MAX_REASON or any(category(each) in _NOT_ON_ONE_LINE for each in reason):
-        raise not_understood(f"REASON is followed by a quoted text of one line and at most {_MAX_REASON} characters")
+    if reason is None or not is_reason(reason):
+        raise not_understood(f"REASON is followed by a quoted text of one line and at most {MAX_REASON} characters")
     return reason

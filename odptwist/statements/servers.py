@@ -86,7 +86,7 @@ class ShowCongestion:
         return Deferred.fromCoroutine(self._list(cast(CongestionList, request), asker, directory))
 
     async def _list(self, request: CongestionList, asker: Asker, directory: ISessionDirectory) -> Answer:
-        await _check(asker, directory)
+        await check_may_see_proxy(asker, directory)
         return Table(
             _CONGESTION,
             tuple(
@@ -122,7 +122,7 @@ class ShowClusters:
         return Deferred.fromCoroutine(self._list(cast(ClusterList, request), asker, directory))
 
     async def _list(self, request: ClusterList, asker: Asker, directory: ISessionDirectory) -> Answer:
-        await _check(asker, directory)
+        await check_may_see_proxy(asker, directory)
         return Table(
             _CLUSTER,
             tuple(
@@ -146,8 +146,9 @@ class ShowClusters:
         )
 
 
-async def _check(asker: Asker, directory: ISessionDirectory) -> None:
-    if not await directory.may(asker, Verb.SEE_SERVERS):
+async def check_may_see_proxy(asker: Asker, directory: ISessionDirectory) -> None:
+    """Raise `SqlError` 1227 unless the asker may see what is no session's."""
+    if not await directory.may(asker, Verb.SEE_PROXY):
         raise SqlError(
             1227, "42000", "Access denied; you need (at least one of) the PROCESS privilege(s) for this operation"
         )

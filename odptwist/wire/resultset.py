@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum, unique
+from struct import Struct
 from typing import Final
 
 from attrs import frozen
@@ -21,6 +22,7 @@ from odptwist.wire.constants import (
     CHARSET_UTF8MB4_GENERAL_CI,
     CLIENT_DEPRECATE_EOF,
     FIELD_TYPE_BLOB,
+    FIELD_TYPE_DOUBLE,
     FIELD_TYPE_LONG,
     FIELD_TYPE_LONGLONG,
     FIELD_TYPE_STRING,
@@ -36,15 +38,17 @@ from odptwist.wire.framing import frames
 from odptwist.wire.primitives import Reader, decode_text, encode_text, lenenc_bytes, lenenc_int
 from odptwist.wire.responses import EOF_HEADER, Eof, Err, Ok, is_eof, parse_eof, parse_err, parse_ok
 
-BinaryValue = int | bytes | None
+BinaryValue = int | float | bytes | None
 
 _INTEGER_SIZES: Final[dict[int, int]] = {FIELD_TYPE_TINY: 1, FIELD_TYPE_LONG: 4, FIELD_TYPE_LONGLONG: 8}
 _STRINGS: Final[frozenset[int]] = frozenset(
     (FIELD_TYPE_VARCHAR, FIELD_TYPE_VAR_STRING, FIELD_TYPE_STRING, FIELD_TYPE_BLOB)
 )
+_DOUBLE: Final = Struct("<d")
 _FIXED_SIZE: Final[int] = 12
 _DISPLAY_LENGTHS: Final[dict[ColumnType, int]] = {
     ColumnType.LONG: 11,
+    ColumnType.DOUBLE: 22,
     ColumnType.LONGLONG: 21,
     ColumnType.VARCHAR: 1024 * 4,
 }
@@ -128,6 +132,8 @@ def encode_binary_row(columns: Sequence[ColumnDefinition], values: Sequence[Bina
         size = _INTEGER_SIZES.get(column.type)
         if value is None:
             nulls |= 1 << (place + 2)
+        elif isinstance(value, float) and column.type == FIELD_TYPE_DOUBLE:
+            parts.append(_DOUBLE.pack(value))
         elif isinstance(value, int) and size:
             parts.append(value.to_bytes(size, "little", signed=not column.flags & FLAG_UNSIGNED))
         elif isinstance(value, bytes) and column.type in _STRINGS:
@@ -178,7 +184,7 @@ def column_definition(column: Column) -> ColumnDefinition:
         length=_DISPLAY_LENGTHS[column.type],
         type=int(column.type),
         flags=(0 if text else FLAG_BINARY) | (FLAG_UNSIGNED if column.unsigned else 0),
-        decimals=_NOT_FIXED if text else 0,
+        decimals=0 if column.type in _INTEGER_SIZES else _NOT_FIXED,
     )
 
 
@@ -213,6 +219,8 @@ def _text(value: Value) -> bytes | None:
 
 
 def _binary(value: Value, column: Column) -> BinaryValue:
+    if value is not None and column.type is ColumnType.DOUBLE:
+        return float(value)
     return value if isinstance(value, int) and column.type is not ColumnType.VARCHAR else _text(value)
 
 
@@ -239,15 +247,17 @@ class ResultReader:
     Args:
         capabilities: agreed with the server.
         limit: bytes of all definitions and rows together.
+        cuts: whether rows that pass the limit are left out; otherwise that is a fault.
     """
 
-    def __init__(self, capabilities: int, limit: int = 1024 * 1024) -> None:
+    def __init__(self, capabilities: int, limit: int = 1024 * 1024, cuts: bool = False) -> None:
         self.columns: list[ColumnDefinition] = []
         self.rows: list[tuple[bytes | None, ...]] = []
         self.ok: Ok | None = None
         self.error: Err | None = None
         self._capabilities = capabilities
         self._room = limit
+        self._cuts = cuts
         self._column_count = 0
         self._due = _Due.HEAD
 
@@ -261,7 +271,7 @@ class ResultReader:
         if self._due is _Due.NOTHING:
             raise MalformedPacket("a packet came after the end of the response")
         self._room -= len(payload)
-        if self._room < 0:
+        if self._room < 0 and not self._cuts:
             raise PacketTooLarge("a small result set is larger than its limit")
         if payload[:1] == b"\xff":
             self.error = parse_err(payload)
@@ -280,7 +290,7 @@ class ResultReader:
         elif not self._capabilities & CLIENT_DEPRECATE_EOF and is_eof(payload):
             eof = parse_eof(payload)
             self._end(Ok(status=eof.status, warnings=eof.warnings, header=EOF_HEADER))
-        else:
+        elif self._room >= 0:
             self.rows.append(parse_text_row(payload, len(self.columns)))
         return self._due is _Due.NOTHING
 

@@ -148,6 +148,19 @@ class StandingTests(SynchronousTestCase):
         self.clusters.found(ONE, ServerFinding(Role.PRIMARY, "10.12", 5.0))
         self.assertEqual(self.clusters.generation, 3)
 
+    def test_failures_that_do_not_count_as_down(self) -> None:
+        """Who waits for a primary may try it again when it is found, though it was never down; not at its greeting."""
+        told: list[None] = []
+        self.clusters.found(ONE, ServerFinding(Role.PRIMARY))
+        self.clusters.found(TWO, ServerFinding(Role.REPLICA))
+        self.clusters.when_changed().addCallback(told.append)
+        self.fail_times(2)
+        self.clusters.heard(ONE, ServerTraits("8", 0b0111, 45, 2, "x"))
+        self.clusters.found(TWO, ServerFinding(Role.REPLICA))
+        self.assertEqual(told, [])
+        self.clusters.found(ONE, ServerFinding(Role.PRIMARY))
+        self.assertEqual(told, [None])
+
     def test_a_server_that_nobody_knows(self) -> None:
         """What is told of a server of no cluster changes nothing."""
         stranger = Address("h", 9)

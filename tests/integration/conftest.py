@@ -16,6 +16,7 @@ pymysql = pytest.importorskip("pymysql")
 
 from pymysql.connections import Connection  # noqa: E402
 
+from tests.support.pair_proxy import connect_app, start_pair_proxy  # noqa: E402
 from tests.support.pairs import MariaDbPair, Pair, SeekdbPair  # noqa: E402
 from tests.support.servers import MariaDb, Proxy, Seekdb, Server, find_program, wait_until  # noqa: E402
 from tests.support.sessions import query  # noqa: E402
@@ -83,6 +84,27 @@ def seekdb_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair[Any]]
 def pair(request: pytest.FixtureRequest) -> Any:
     """Return either pair."""
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="module")
+def pair_proxy(pair: Pair[Any], directory: Callable[[], Path]) -> Iterator[Proxy]:
+    """Return a proxy before `pair`, for all tests of a module."""
+    running = start_pair_proxy(directory(), pair)
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture
+def app(pair_proxy: Proxy, opened: list[Connection]) -> Connect:
+    """Return a maker of connections of `app` through `pair_proxy`; the arguments are those of `connect_app`."""
+
+    def make(cluster: str = "ob1", **more: Any) -> Connection:
+        opened.append(connect_app(pair_proxy, cluster, **more))
+        return opened[-1]
+
+    return make
 
 
 @pytest.fixture(autouse=True)

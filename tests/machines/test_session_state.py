@@ -126,24 +126,47 @@ class EffectsTests(SynchronousTestCase):
             ("set a = -1", [("a", "@@session.a = -1")]),
             ("set a = + 1.5e3", [("a", "@@session.a = +1.5e3")]),
             ("set a = 1, b = 2", [("a", "@@session.a = 1"), ("b", "@@session.b = 2")]),
-            ("set global a = 1, session b = 2, c = 3", [("b", "@@session.b = 2"), ("c", "@@session.c = 3")]),
-            ("set global a = 1, @b = 2, c = 3, @@d = 4", [("@b", "@b = 2"), ("d", "@@session.d = 4")]),
+            (
+                "set global a = 1, session b = 2, c = 3",
+                [("b", "@@session.b = 2"), ("c", "@@session.c = 3")],
+            ),
+            (
+                "set global a = 1, @b = 2, c = 3, @@d = 4",
+                [("@b", "@b = 2"), ("d", "@@session.d = 4")],
+            ),
             ("set @@global.a = 1, b = 2", [("b", "@@session.b = 2")]),
             ("set @a = 1", [("@a", "@a = 1")]),
             ("set @A := 'x'", [("@a", "@A = 'x'")]),
-            ("set @`a b` = null, @b = TRUE", [("@`a b", "@`a b` = null"), ("@b", "@b = TRUE")]),
-            ("set @a = 0x1F, @b = _utf8'x'", [("@a", "@a = 0x1F"), ("@b", "@b = _utf8'x'")]),
+            (
+                "set @`a b` = null, @b = TRUE",
+                [("@`a b", "@`a b` = null"), ("@b", "@b = TRUE")],
+            ),
+            (
+                "set @a = 0x1F, @b = _utf8'x'",
+                [("@a", "@a = 0x1F"), ("@b", "@b = _utf8'x'")],
+            ),
             ("set names utf8mb4", [("names", "names utf8mb4")]),
-            ("SET NAMES 'utf8mb4' COLLATE utf8mb4_bin", [("names", "NAMES 'utf8mb4' COLLATE utf8mb4_bin")]),
+            (
+                "SET NAMES 'utf8mb4' COLLATE utf8mb4_bin",
+                [("names", "NAMES 'utf8mb4' COLLATE utf8mb4_bin")],
+            ),
             ("set names latin1, @a = 1", [("names", "names latin1"), ("@a", "@a = 1")]),
             ("set character set latin1", [("names", "character set latin1")]),
             ("set charset 'latin1'", [("names", "charset 'latin1'")]),
             ("/*!40101 SET NAMES utf8 */", [("names", "NAMES utf8")]),
             (
                 "set session transaction isolation level read committed, read only",
-                [("transaction level", "SESSION transaction isolation level read committed , read only")],
+                [
+                    (
+                        "transaction level",
+                        "SESSION transaction isolation level read committed , read only",
+                    )
+                ],
             ),
-            ("set local transaction read only", [("transaction read", "SESSION transaction read only")]),
+            (
+                "set local transaction read only",
+                [("transaction read", "SESSION transaction read only")],
+            ),
             (
                 "set session tx_isolation = 'SERIALIZABLE'",
                 [("tx_isolation", "@@session.tx_isolation = 'SERIALIZABLE'")],
@@ -153,7 +176,10 @@ class EffectsTests(SynchronousTestCase):
                 [("transaction_read_only", "@@session.transaction_read_only = 1")],
             ),
             ("set statement a = 1 for set b = 2", [("b", "@@session.b = 2")]),
-            ("select 1; set a = 1; set b = 2;", [("a", "@@session.a = 1"), ("b", "@@session.b = 2")]),
+            (
+                "select 1; set a = 1; set b = 2;",
+                [("a", "@@session.a = 1"), ("b", "@@session.b = 2")],
+            ),
         ):
             self.assertEqual(settings_of(text), found, text)
             self.assertEqual(effects_of(text).pins, (), text)
@@ -174,11 +200,16 @@ class EffectsTests(SynchronousTestCase):
             ("set a = '" + "x" * 5000 + "'", ("SET a",)),
             ("set insert_id = 5", ("SET insert_id",)),
             ("set gtid_next = 'AUTOMATIC'", ("SET gtid_next",)),
-            ("set rand_seed1 = 5, session rand_seed2 = 6", ("SET rand_seed1", "SET rand_seed2")),
+            (
+                "set rand_seed1 = 5, session rand_seed2 = 6",
+                ("SET rand_seed1", "SET rand_seed2"),
+            ),
             ("set tx_isolation = 'SERIALIZABLE'", ("SET tx_isolation",)),
             ("set @@transaction_read_only = 1", ("SET transaction_read_only",)),
             ("set transaction isolation level serializable", (NEXT,)),
-            ("set role a", ("SET ROLE",)),
+            ("set role a, b", ("SET ROLE",)),
+            ("set role default", ("SET ROLE",)),
+            ("set role all except a", ("SET ROLE",)),
             ("call p()", ("what a procedure may have set (CALL)",)),
             ("prepare a from 'select 1'", (PREPARED,)),
             ("execute a", (PREPARED,)),
@@ -190,7 +221,10 @@ class EffectsTests(SynchronousTestCase):
             ("create temporary table t (a int)", ("temporary tables",)),
             ("CREATE OR REPLACE TEMPORARY TABLE t (a int)", ("temporary tables",)),
             ("/*!50000 create temporary table t (a int) */", ("temporary tables",)),
-            ("begin not atomic set @a = 1", ("what a block may have set (BEGIN NOT ATOMIC)",)),
+            (
+                "begin not atomic set @a = 1",
+                ("what a block may have set (BEGIN NOT ATOMIC)",),
+            ),
             ("use", ("what USE may have set",)),
             ("frobnicate 1", ("what FROBNICATE may have set",)),
             ("get diagnostics @a = number", ("what GET may have set",)),
@@ -207,7 +241,10 @@ class EffectsTests(SynchronousTestCase):
             ("load data infile 'x' into table t (@a, b) set c = @a", (VARIABLES,)),
             ("set @a = (@b := 1)", (VARIABLES, "SET @a")),
             ("set statement a = 1 for select get_lock('a', 1)", (LOCKS,)),
-            ("call p(); lock tables t read", ("what a procedure may have set (CALL)", TABLE_LOCKS)),
+            (
+                "call p(); lock tables t read",
+                ("what a procedure may have set (CALL)", TABLE_LOCKS),
+            ),
         ):
             self.assertEqual(effects_of(text), Effects(pins=pins), text)
 
@@ -215,7 +252,11 @@ class EffectsTests(SynchronousTestCase):
         """One statement can do both."""
         effects = effects_of("set a = 1, b = now(), @c = 2")
         self.assertEqual(
-            effects, Effects(settings=(Setting("a", "@@session.a = 1"), Setting("@c", "@c = 2")), pins=("SET b",))
+            effects,
+            Effects(
+                settings=(Setting("a", "@@session.a = 1"), Setting("@c", "@c = 2")),
+                pins=("SET b",),
+            ),
         )
 
     def test_unpins(self) -> None:
@@ -235,11 +276,16 @@ class EffectsTests(SynchronousTestCase):
     def test_executable_comments(self) -> None:
         """What stands in an executable comment is done, as far as anyone can know here."""
         self.assertEqual(settings_of("/*! set a = 1 */"), [("a", "@@session.a = 1")])
-        self.assertEqual(settings_of("/*M!100100 set a = 1 */"), [("a", "@@session.a = 1")])
         self.assertEqual(
-            settings_of("set a = 1 /*!50000 , b = 2 */"), [("a", "@@session.a = 1"), ("b", "@@session.b = 2")]
+            settings_of("/*M!100100 set a = 1 */"), [("a", "@@session.a = 1")]
         )
-        self.assertEqual(settings_of("set /* b = 2, */ a = 1"), [("a", "@@session.a = 1")])
+        self.assertEqual(
+            settings_of("set a = 1 /*!50000 , b = 2 */"),
+            [("a", "@@session.a = 1"), ("b", "@@session.b = 2")],
+        )
+        self.assertEqual(
+            settings_of("set /* b = 2, */ a = 1"), [("a", "@@session.a = 1")]
+        )
 
     def test_truth(self) -> None:
         """Effects are true if there are any, and an empty database name is one."""
@@ -262,7 +308,12 @@ class EffectsTests(SynchronousTestCase):
     def test_any_text(self, pieces: list[str]) -> None:
         """No text is an error, and what is learnt can be learnt and told again."""
         state = SessionState()
-        for text in (" ".join(pieces), "".join(pieces), "set " + " ".join(pieces), "select " + " ".join(pieces)):
+        for text in (
+            " ".join(pieces),
+            "".join(pieces),
+            "set " + " ".join(pieces),
+            "select " + " ".join(pieces),
+        ):
             state.learn(effects_of(text))
             for statement in state.replay():
                 self.assertTrue(statement.startswith("SET "))
@@ -276,7 +327,9 @@ class EffectsTests(SynchronousTestCase):
             "set statement a for ", "select @a into ", "use a;", "-- ", "--\n", "#", "1.", "1e", "a,", "get_lock ",
             "last_insert_id", "last_insert_id(", "set a=1;", "set @a=b,", "_a'b'", "\N{BULLET}", "\ud800",
         ):  # fmt: skip
-            size = 200_000 if piece in ("'", "/*", "@", "set statement a for ") else 50_000
+            size = (
+                200_000 if piece in ("'", "/*", "@", "set statement a for ") else 50_000
+            )
             for start in ("", "set ", "select into "):
                 text = (start + piece * (size // len(piece)))[:size]
                 began = time.process_time()
@@ -300,11 +353,17 @@ class SessionStateTests(SynchronousTestCase):
             ((), Versions()),
             (("select 1", "call p()"), Versions()),
             (("set autocommit = 0",), Versions(hot_sys_var=1)),
-            (("set autocommit = 0", "set @@OB_QUERY_TIMEOUT = 1"), Versions(hot_sys_var=2)),
+            (
+                ("set autocommit = 0", "set @@OB_QUERY_TIMEOUT = 1"),
+                Versions(hot_sys_var=2),
+            ),
             (("set names utf8mb4", "set sql_mode = ''"), Versions(sys_var=2)),
             (("set sql_mode = ''", "set sql_mode = ''"), Versions(sys_var=2)),
             (("set @a = 1, @b = 2",), Versions(user_var=2)),
-            (("set autocommit = 0, sql_mode = '', @a = 1",), Versions(hot_sys_var=1, sys_var=1, user_var=1)),
+            (
+                ("set autocommit = 0, sql_mode = '', @a = 1",),
+                Versions(hot_sys_var=1, sys_var=1, user_var=1),
+            ),
             (("use a", "use a"), Versions(db_name=1)),
             (("use a", "use b", "use a"), Versions(db_name=3)),
             (("use a; use b",), Versions(db_name=1)),
@@ -316,7 +375,9 @@ class SessionStateTests(SynchronousTestCase):
         state = self.learnt("set @a = 1")
         for insert_id, count in ((7, 1), (7, 1), (8, 2)):
             state.inserted(insert_id)
-            self.assertEqual((state.insert_id, state.versions.last_insert_id), (insert_id, count))
+            self.assertEqual(
+                (state.insert_id, state.versions.last_insert_id), (insert_id, count)
+            )
         self.assertEqual(state.replay(), ("SET @a = 1, @@session.last_insert_id = 8",))
 
     def test_insert_id_set(self) -> None:
@@ -327,7 +388,10 @@ class SessionStateTests(SynchronousTestCase):
             state.learn(effects_of(f"set {name} = 5"))
             self.assertEqual(state.replay(), (f"SET @@session.{name} = 5",))
             state.inserted(7)
-            self.assertEqual(state.replay(), (f"SET @@session.{name} = 5, @@session.last_insert_id = 7",))
+            self.assertEqual(
+                state.replay(),
+                (f"SET @@session.{name} = 5, @@session.last_insert_id = 7",),
+            )
 
     def test_database(self) -> None:
         """The database is the one that was told last, by a statement or by the server."""
@@ -342,7 +406,10 @@ class SessionStateTests(SynchronousTestCase):
         for texts, replay in (
             ((), ()),
             (("set a = 1", "set @b = 2"), ("SET @@session.a = 1, @b = 2",)),
-            (("set a = 1", "set b = 2", "set a = 3"), ("SET @@session.b = 2, @@session.a = 3",)),
+            (
+                ("set a = 1", "set b = 2", "set a = 3"),
+                ("SET @@session.b = 2, @@session.a = 3",),
+            ),
             (
                 ("set character_set_results = latin1", "set names utf8mb4"),
                 ("SET @@session.character_set_results = latin1", "SET names utf8mb4"),
@@ -352,9 +419,15 @@ class SessionStateTests(SynchronousTestCase):
                 ("SET names utf8mb4", "SET @@session.character_set_results = latin1"),
             ),
             (
-                ("set names latin1", "set @a = 1, @b = 2", "set names utf8mb4", "set @c = 3"),
+                (
+                    "set names latin1",
+                    "set @a = 1, @b = 2",
+                    "set names utf8mb4",
+                    "set @c = 3",
+                ),
                 ("SET @a = 1, @b = 2", "SET names utf8mb4", "SET @c = 3"),
             ),
+            (("set role all", "set role `a`"), ("SET ROLE `a`",)),
             (
                 ("set session transaction read only", "set a = 1"),
                 ("SET SESSION transaction read only", "SET @@session.a = 1"),
@@ -365,7 +438,10 @@ class SessionStateTests(SynchronousTestCase):
     def test_replay_is_stable(self) -> None:
         """A session that learns its own replay has the same state."""
         state = self.learnt(
-            "set names utf8mb4", "set a = 1, @b = -2", "set session transaction read only", "set @c = 'x'"
+            "set names utf8mb4",
+            "set a = 1, @b = -2",
+            "set session transaction read only",
+            "set @c = 'x'",
         )
         again = self.learnt(*state.replay())
         self.assertEqual(
@@ -378,7 +454,10 @@ class SessionStateTests(SynchronousTestCase):
     def test_pins(self) -> None:
         """Pins stay until something undoes them."""
         state = self.learnt(
-            "set @a = now()", "lock tables t read", "select get_lock('a', 1)", "set transaction read only"
+            "set @a = now()",
+            "lock tables t read",
+            "select get_lock('a', 1)",
+            "set transaction read only",
         )
         self.assertEqual(state.pins, {"SET @a", TABLE_LOCKS, LOCKS, NEXT})
         state.learn(effects_of("unlock tables"))
@@ -390,16 +469,45 @@ class SessionStateTests(SynchronousTestCase):
 
     def test_a_lock_is_not_forgotten_with_a_variable(self) -> None:
         """The variable that holds what GET_LOCK answered is not the lock."""
-        self.assertEqual(self.learnt("set @a = get_lock('x', 1)", "set @a = 1").pins, {LOCKS})
+        self.assertEqual(
+            self.learnt("set @a = get_lock('x', 1)", "set @a = 1").pins, {LOCKS}
+        )
 
     def test_reset(self) -> None:
         """A reset leaves nothing but the database that it names; counters never go back."""
         state = self.learnt("set @a = 1", "use a", "call p()")
         state.inserted(7)
-        before = state.versions
+        before, serial = state.versions, state.serial
         state.reset("b")
-        self.assertEqual(state, SessionState(database="b", versions=before))
+        self.assertEqual(
+            (state.database, state.settings, state.pins, state.insert_id),
+            ("b", {}, set(), 0),
+        )
+        self.assertEqual(state.versions, before)
+        self.assertGreater(state.serial, serial)
         self.assertEqual(state.replay(), ())
+
+    def test_replay_since(self) -> None:
+        """What a server session has seen already is not said again; the database is, only if it has changed."""
+        state = self.learnt("set @a = 1", "use a")
+        seen = state.serial
+        self.assertEqual(state.replay(seen), ())
+        state.learn(effects_of("set @b = 2, sql_mode = ''"))
+        state.inserted(7)
+        self.assertEqual(
+            state.replay(seen),
+            ("SET @b = 2, @@session.sql_mode = '', @@session.last_insert_id = 7",),
+        )
+        state.learn(effects_of("use `b``c`"))
+        self.assertEqual(state.replay(state.serial - 1), ("USE `b``c`",))
+        self.assertEqual(state.replay(state.serial), ())
+
+    def test_value_of(self) -> None:
+        """What a variable was set to is known as it was written."""
+        state = self.learnt("set ob_read_consistency = 'WEAK'")
+        self.assertEqual(
+            (state.value_of("ob_read_consistency"), state.value_of("x")), ("'WEAK'", "")
+        )
 
     def test_limits(self) -> None:
         """A session that sets ever more keeps a bounded number of settings and pins, and the rest pins."""
@@ -408,7 +516,9 @@ class SessionStateTests(SynchronousTestCase):
             state.learn(effects_of(f"set @a{number} = 1"))
         self.assertEqual((len(state.settings), state.pins), (200, {TOO_MANY}))
         state.learn(effects_of("set @a5 = 7"))
-        self.assertEqual((len(state.settings), state.settings["@a5"].sql), (200, "@a5 = 7"))
+        self.assertEqual(
+            (len(state.settings), state.settings["@a5"].sql), (200, "@a5 = 7")
+        )
         state = SessionState()
         for number in range(1000):
             state.learn(effects_of(f"set @a{number} = now()"))

@@ -170,6 +170,30 @@ class HoldingTests(HoldingCase):
         self.house.turn()
         self.expect(self.primary, b"select 2")
 
+    def test_read_on_the_primary_is_run_again(self) -> None:
+        """A read that belongs on the primary runs once more there, as soon as that is back."""
+        self.house.clusters.watched = True
+        self.ask(self.primary, b"delete from t", ok())
+        self.client.query(b"select 2")
+        self.primary.packets()
+        self.primary.wire.lose()
+        self.house.turn()
+        self.house.refuse_connection()
+        self.assertEqual((self.client.payloads(), self.house.attempts), ([], 0))
+        self.house.clusters.found(Address("10.1.0.1", 3306), ServerFinding(Role.PRIMARY))
+        primary = self.house.open()
+        self.assertEqual(self.port(primary), 3306)
+        self.expect(primary, b"select 2")
+
+    def test_read_without_autocommit_is_not_run_again(self) -> None:
+        """A read that begins a transaction is not run again in another one."""
+        self.ask(self.primary, b"set autocommit = 0", ok(Ok(0, 0, 0, 0)))
+        self.client.query(b"select 2")
+        self.primary.packets()
+        self.primary.wire.lose()
+        self.house.turn()
+        self.assertEqual(self.client.error()[0], 1158)
+
     def test_read_is_not_run_again(self) -> None:
         """Not after its answer began, not twice, and not if the settings forbid it."""
         replica = self.open_replica()
@@ -261,6 +285,34 @@ class HoldingTests(HoldingCase):
         other = self.house.open()
         self.assertEqual(self.port(other), 3307)
         self.expect(other, b"delete from t", ok())
+
+    def test_write_waits_for_its_primary(self) -> None:
+        """A write whose primary is away for a moment waits until it is found again, also if it never was down."""
+        self.house.clusters.watched = True
+        self.primary.wire.lose()
+        self.house.turn()
+        self.client.query(b"delete from t")
+        self.house.refuse_connection()
+        self.assertEqual((self.client.payloads(), self.house.attempts), ([], 0))
+        self.house.reactor.advance(1)
+        self.house.clusters.found(Address("10.1.0.1", 3306), ServerFinding(Role.PRIMARY))
+        self.expect(self.house.open(), b"delete from t", ok())
+
+    def test_write_that_is_refused_twice(self) -> None:
+        """A change that brings no new primary does not end the wait for one."""
+        self.house.clusters.watched = True
+        self.client.query(b"delete from t")
+        for _ in range(2):
+            self.assertEqual(self.primary.payloads(), [b"\x03delete from t"])
+            self.primary.err(4688, "standby tenant is read only")
+            self.assertEqual(self.client.payloads(), [])
+            for _ in range(3):
+                self.house.clusters.failed(Address("10.1.0.1", 3307), "no answer")
+            self.house.clusters.found(Address("10.1.0.1", 3307), ServerFinding(Role.REPLICA))
+        self.primary.packets()
+        self.primary.err(4688, "standby tenant is read only")
+        self.house.reactor.advance(6)
+        self.assertEqual(self.client.error(), (4688, "standby tenant is read only"))
 
     def test_refused_write_without_a_new_primary(self) -> None:
         """Where no primary comes in time, the client gets the refusal itself."""

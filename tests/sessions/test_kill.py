@@ -472,6 +472,95 @@ class KillQueryTests(SynchronousTestCase):
         self.assertEqual(len(self.house.registry), 1)
 
 
+class StandbyKillTests(SynchronousTestCase):
+    """A standby of OceanBase's refuses KILL; a statement there ends with its connection."""
+
+    def setUp(self) -> None:
+        """Log an asker and a victim in, and let the victim's statement run."""
+        KillTests.setUp(self)
+        self.victim.query(b"SELECT SLEEP(60)")
+        self.server.payloads()
+
+    def refuse(self, kill: bytes, *listed: int) -> None:
+        """Ask for a kill, refuse it on the server, and list these of its sessions."""
+        self.asker.query(kill)
+        self.assertEqual(len(self.asker_server.payloads()), 1)
+        self.asker_server.err(4688, "standby tenant is read only")
+        self.assertIsNone(self.server.wire.ended)
+        self.list(*listed)
+
+    def list(self, *listed: int) -> None:
+        """Expect the question which sessions the server has, and answer it."""
+        self.assertEqual(self.asker_server.payloads(), [b"\x03SHOW PROCESSLIST"])
+        self.asker_server.send(result([[b"%d" % number, b"app"] for number in (*listed, self.asker_server.thread_id)]))
+        self.house.turn()
+
+    def assert_ok_once_gone(self) -> None:
+        """Assert that OK comes only when the server does not list the session any more."""
+        self.assertEqual(self.server.wire.ended, "aborted")
+        for listed in ((102,), ()):
+            self.assertEqual(self.asker.payloads(), [])
+            self.house.reactor.advance(0.02)
+            self.list(*listed)
+        KillTests.assert_ok(self)
+        self.house.reactor.advance(60)
+        self.assertEqual(self.asker_server.payloads(), [])
+
+    def test_session(self) -> None:
+        """A killed session's connection is closed at once, and OK waits until the server knows it no more."""
+        self.refuse(b"KILL 2", 102)
+        self.assert_ok_once_gone()
+        self.assertEqual(self.victim.error()[0], 1317)
+        self.assertEqual(self.victim.wire.ended, "closed")
+
+    def test_server_session(self) -> None:
+        """So it is with a server session, whose client session goes on with another one."""
+        self.refuse(b"KILL PROXYSESSION 2 %d" % self.session.bound.ss_id, 102)
+        self.assertEqual(self.victim.error(), (1317, f"Query execution was interrupted: {WHO}"))
+        self.assert_ok_once_gone()
+        self.assertIsNone(self.victim.wire.ended)
+        self.victim.query(b"SELECT 2")
+        self.assertEqual(self.house.open().payloads(), [b"\x03SELECT 2"])
+
+    def test_statement(self) -> None:
+        """KILL QUERY costs the client session its server session and nothing else."""
+        self.refuse(b"KILL QUERY 2", 102)
+        self.assertEqual(self.victim.error(), (1317, "Query execution was interrupted"))
+        self.assert_ok_once_gone()
+        self.victim.query(b"SELECT 2")
+        self.assertEqual(self.house.open().payloads(), [b"\x03SELECT 2"])
+
+    def test_statement_that_ends_by_itself(self) -> None:
+        """A server session whose statement has ended meanwhile is not closed: KILL QUERY does not mean it."""
+        self.asker.query(b"KILL QUERY 2")
+        self.asker_server.payloads()
+        self.asker_server.err(4688, "standby tenant is read only")
+        self.server.row()
+        self.victim.payloads()
+        self.victim.query(b"SELECT 2")
+        self.assertEqual(self.server.payloads(), [])
+        self.list(102)
+        KillTests.assert_ok(self)
+        self.assertEqual(self.server.payloads(), [b"\x03SELECT 2"])
+
+    def test_account_that_sees_nothing(self) -> None:
+        """Where the session is not listed before it is closed, its end cannot be seen either: a warning says so."""
+        self.refuse(b"KILL 2")
+        self.assertEqual(self.server.wire.ended, "aborted")
+        KillTests.assert_ok(self, warnings=1)
+
+    def test_session_that_stays(self) -> None:
+        """A server that goes on listing the session costs the kill timeout, and the OK carries a warning."""
+        self.refuse(b"KILL 2", 102)
+        for _ in range(300):
+            self.house.reactor.advance(0.02)
+            if self.asker_server.payloads():
+                self.asker_server.send(result([[b"102"], [b"101"]]))
+        self.house.turn()
+        KillTests.assert_ok(self, warnings=1)
+        self.assertEqual(self.house.reactor.getDelayedCalls(), [])
+
+
 class ServerSessionKillTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Log an asker and a victim in."""

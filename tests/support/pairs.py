@@ -2,7 +2,8 @@
 
 Both servers of a pair have the database `shop` and the same accounts: `root` (no password, everything; MariaDB's
 `read_only` does not bind it), `app` (`APP_PASSWORD`) and `plain` (no password) with all rights on `shop` and no
-others, and `odp_monitor` (`MONITOR_PASSWORD`) with what a health check reads.
+others, and `odp_monitor` (`MONITOR_PASSWORD`) with what a health check reads. The database `pair` and its account
+`heart` are this module's own.
 """
 
 from __future__ import annotations
@@ -100,6 +101,10 @@ class Pair(ABC, Generic[S]):
             with self.primary.connect() as root:
                 query(
                     root,
+                    "CREATE DATABASE pair",
+                    "CREATE TABLE pair.heartbeat (id INT PRIMARY KEY, beat BIGINT)",
+                    "CREATE USER heart",
+                    "GRANT ALL ON pair.* TO heart",
                     "CREATE DATABASE shop",
                     f"CREATE USER app IDENTIFIED BY '{APP_PASSWORD}'",
                     "CREATE USER plain",
@@ -112,6 +117,13 @@ class Pair(ABC, Generic[S]):
         except BaseException:
             self.close()
             raise
+
+    def _beat(self, server: S) -> int:
+        """Write a number on `server` that is greater than all before, and return it."""
+        beat = time.time_ns()
+        with server.connect("heart") as connection:
+            query(connection, f"REPLACE INTO pair.heartbeat VALUES (1, {beat})")
+        return beat
 
     def switch_over(self) -> None:
         """Let the replica take the writes and the primary follow it; swap `primary` and `replica` and return then.
@@ -149,16 +161,20 @@ class Pair(ABC, Generic[S]):
             server.child.send(number)
 
     def restore(self) -> None:
-        """Bring back what is paused or dead, and see that the replica follows; if it does not, build a new pair.
+        """Bring back what is paused or dead, and see that each does what its role is; if not, build a new pair.
 
-        The roles stay as they are. A new pair has new addresses, and nothing of what tests had stored.
+        The roles stay as they are, as do settings that a test has changed and what it has stored. A new pair has new
+        addresses.
         """
         try:
             for server in (self.primary, self.replica):
                 self.resume(server)
                 if not server.runs:
                     self.start(server)
+            self._beat(self.primary)
             self.caught_up()
+            with pytest.raises(pymysql.MySQLError, match=str(self.refusal)):
+                self._beat(self.replica)
         except (pytest.fail.Exception, pymysql.MySQLError, OSError) as error:
             warnings.warn(f"the {self.name} could not be restored and is built anew: {error}", stacklevel=2)
             self.close()
@@ -315,8 +331,6 @@ class SeekdbPair(Pair[SeekdbMember]):
                 if not left:
                     raise
                 self.replica.wipe()
-        with self.primary.connect() as root:
-            query(root, "CREATE DATABASE pair", "CREATE TABLE pair.heartbeat (id INT PRIMARY KEY, beat BIGINT)")
 
     def _monitor_grants(self) -> Sequence[str]:
         # SHOW and KILL need none.
@@ -325,8 +339,7 @@ class SeekdbPair(Pair[SeekdbMember]):
     def caught_up(self, seconds: float = PATIENCE) -> None:
         """Wait until the replica has all that the primary has now; fail the test if that takes too long."""
         with self.primary.connect() as at_primary, self.replica.connect() as at_replica:
-            beat = time.time_ns()
-            query(at_primary, f"REPLACE INTO pair.heartbeat VALUES (1, {beat})")
+            beat = self._beat(self.primary)
             ((version,),) = query(at_primary, _SCHEMA_VERSION)
 
             def has_all() -> bool:

@@ -201,12 +201,13 @@ class Shopper:
 
 @frozen
 class Figures:
-    """What all clients saw of a phase: of the errands that they began in it.
+    """What all clients saw of a phase: of the errands that ended in it.
 
     Attributes:
         seconds: how long it was.
         statements: how many were answered without an error.
-        errors: how many of each code.
+        errors: how many of each code, in errands without transactions.
+        rollbacks: how many of each code, in errands with a transaction.
         closed: how many connections were closed by the proxy.
         longest: seconds that the longest errand of each kind took.
     """
@@ -214,6 +215,7 @@ class Figures:
     seconds: float
     statements: int
     errors: Counter[int]
+    rollbacks: Counter[int]
     closed: int
     longest: dict[str, float]
 
@@ -241,7 +243,7 @@ class Shop:
         self._threads = [Background(shopper.work) for shopper in self.shoppers]
 
     def phase(self, name: str) -> None:
-        """Let what clients begin from now on belong to another phase."""
+        """Let what clients end from now on belong to another phase."""
         self._phases.append((name, time.monotonic()))
 
     def close(self) -> None:
@@ -303,7 +305,7 @@ class Shop:
             errand
             for shopper in self.shoppers
             for errand in shopper.errands
-            if any(began <= errand.began < ended for began, ended in times)
+            if any(began <= errand.began + errand.seconds < ended for began, ended in times)
         ]
         longest: dict[str, float] = {}
         for errand in errands:
@@ -311,7 +313,8 @@ class Shop:
         return Figures(
             sum(ended - began for began, ended in times),
             sum(errand.statements for errand in errands),
-            Counter(code for errand in errands for code in errand.errors),
+            Counter(code for errand in errands if errand.kind != "transaction" for code in errand.errors),
+            Counter(code for errand in errands if errand.kind == "transaction" for code in errand.errors),
             sum(errand.closed for errand in errands),
             longest,
         )

@@ -1,0 +1,98 @@
+"""The server's own list of processes, with the ids and addresses of this proxy's clients in it.
+
+Source: spec section 2.3; MySQL reference manual, "SHOW PROCESSLIST Statement".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from odptwist.answers import Column, ColumnType, Table, Value
+from odptwist.errors import SqlError
+from odptwist.sessions.ids import SessionIds
+from odptwist.sessions.login import Peer
+from odptwist.sessions.server import ServerSession
+from odptwist.wire.constants import (
+    FIELD_TYPE_DOUBLE,
+    FIELD_TYPE_FLOAT,
+    FIELD_TYPE_INT24,
+    FIELD_TYPE_LONG,
+    FIELD_TYPE_LONGLONG,
+    FIELD_TYPE_SHORT,
+    FIELD_TYPE_TINY,
+    FLAG_UNSIGNED,
+)
+from odptwist.wire.primitives import decode_text
+from odptwist.wire.resultset import ColumnDefinition, ResultReader
+
+LIST_LIMIT = 16 * 1024 * 1024
+"""Bytes of one list, the rest of which is left out (ODP's internal_cmd_mem_limited), and of one row of it."""
+
+_INTEGERS = (FIELD_TYPE_TINY, FIELD_TYPE_SHORT, FIELD_TYPE_INT24, FIELD_TYPE_LONG, FIELD_TYPE_LONGLONG)
+_NUMBERS = (FIELD_TYPE_FLOAT, FIELD_TYPE_DOUBLE)
+
+
+class Listed(Protocol):
+    """What is told of a client session."""
+
+    cs_id: int
+    peer: Peer
+
+
+async def read_processes(
+    session: ServerSession, full: bool, ids: SessionIds, owner: Callable[[int], tuple[Listed | None, bool]]
+) -> Table:
+    """Ask a server between two exchanges for its processes, and return them as clients of this proxy know them.
+
+    Args:
+        session: the asker's; the server shows what its account may see.
+        full: whether statements are wanted as a whole.
+        ids: of this proxy's client sessions.
+        owner: tells whose server session a connection id of this server is, None if nobody's; and whether the asker
+            may see it.
+
+    Raises:
+        SqlError: the server refuses.
+        ServerSessionLost: the session ended over the question.
+    """
+    reader = ResultReader(session.agreed, LIST_LIMIT, cuts=True)
+    await session.read(f"SHOW {'FULL ' if full else ''}PROCESSLIST", reader, LIST_LIMIT)
+    if reader.error is not None:
+        raise SqlError(reader.error.code, reader.error.sqlstate, reader.error.message)
+    columns = tuple(map(_column, reader.columns))
+    places = {column.name.lower(): place for place, column in enumerate(columns)}
+    at_id, at_host = places.get("id"), places.get("host")
+    rows = []
+    for raw in reader.rows:
+        row = list(_values(columns, raw))
+        number = row[at_id] if at_id is not None else None
+        if at_id is not None and isinstance(number, int):
+            client, visible = owner(number)
+            if not visible:
+                continue
+            if client is not None:
+                row[at_id] = client.cs_id
+                if at_host is not None:
+                    row[at_host] = f"{client.peer.host}:{client.peer.port}" if client.peer.host else "localhost"
+            elif ids.is_own(number):
+                row[at_id] = 0  # a stranger whose number means one of our clients
+        rows.append(tuple(row))
+    return Table(columns, tuple(rows))
+
+
+def _column(definition: ColumnDefinition) -> Column:
+    if definition.type in _INTEGERS:
+        kind = ColumnType.LONGLONG if definition.type == FIELD_TYPE_LONGLONG else ColumnType.LONG
+        return Column(definition.name, kind, bool(definition.flags & FLAG_UNSIGNED))
+    return Column(definition.name, ColumnType.DOUBLE if definition.type in _NUMBERS else ColumnType.VARCHAR)
+
+
+def _values(columns: tuple[Column, ...], row: tuple[bytes | None, ...]) -> Iterator[Value]:
+    for column, value in zip(columns, row, strict=True):
+        if value is None:
+            yield None
+        elif column.type in (ColumnType.LONG, ColumnType.LONGLONG):
+            yield int(value)
+        else:
+            yield decode_text(value)

@@ -1,0 +1,61 @@
+"""A client session that rules watch. Where there are none, sessions are plain ones, and pay nothing."""
+
+from __future__ import annotations
+
+from odptwist.errors import interrupted
+from odptwist.sessions.client import ClientSession, Keeper
+from odptwist.sessions.opening import Opened
+from odptwist.sessions.rules import Rules, Watch
+from odptwist.sessions.server import LoginPlan, ServerSession
+from odptwist.sessions.surroundings import Surroundings
+from odptwist.wire.framing import Deframer, frame
+from odptwist.wire.responses import err_for
+
+_INTERRUPTED = 1317
+
+
+class RuledSession(ClientSession):
+    """Tells rules what it does.
+
+    Attributes:
+        watch: what they remember of it.
+    """
+
+    def __init__(self, cs_id: int, surroundings: Surroundings, keeper: Keeper, rules: Rules) -> None:
+        super().__init__(cs_id, surroundings, keeper)
+        self.watch = Watch()
+        self._rules = rules
+
+    def logged_in(self, plan: LoginPlan, opened: Opened, response: bytes, rest: bytes) -> None:
+        """Go over to commands."""
+        super().logged_in(plan, opened, response, rest)
+        self._rules.statement_ended(self)
+
+    def _note(self, statement: bytes) -> None:
+        super()._note(statement)
+        if self.statement_running:  # not a statement of the proxy's own
+            self._rules.statement_started(self)
+
+    def finished(self, error: int) -> None:
+        """Remember that the statement has ended, and tell who wants to know."""
+        super().finished(error)
+        self._rules.statement_ended(self)
+
+    def closing(self) -> None:
+        """End all that belongs to this session but its own transport."""
+        self._rules.session_ended(self)
+        super().closing()
+
+    def takes_back(self, session: ServerSession, response: bytes) -> bool:
+        """Be shown an error that is a whole response, and say whether it is kept from the client.
+
+        What says that the statement was interrupted is replaced by an error that says why, if a rule did it.
+        """
+        why = self.told.why
+        if self.tracker.error == _INTERRUPTED and session.holds and why:
+            last = Deframer(len(response)).receive(response)[-1]
+            error = frame(err_for(interrupted(why)).encode(), last.sequence)
+            self.transport.write(response[: -4 - len(last.payload)] + error)
+            self.responded()
+            return True
+        return super().takes_back(session, response)
