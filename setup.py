@@ -6,7 +6,7 @@
 import re
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "odptwist/__init__.py").read_text()).group(1)
@@ -37,6 +37,8 @@ setup(
     packages=[*find_packages(include=["odptwist", "odptwist.*"]), "twisted.plugins"],
     package_dir={"": "."},
     package_data={"odptwist": ["py.typed"]},
+    # Without a C compiler the same machine runs in Python.
+    ext_modules=[Extension("odptwist.machines._response", ["odptwist/machines/_response.c"], optional=True)],
     install_requires=[
         "attrs>=24.2",
         "cattrs>=24.1",

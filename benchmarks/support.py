@@ -35,6 +35,17 @@ listen all
     bind 127.0.0.1:{port}
     server one 127.0.0.1:{server_port}
 """
+_CLUSTER = """\
+[[cluster]]
+name = "two"
+read_policy = "{policy}"
+[[cluster.server]]
+address = "127.0.0.1:{primary}"
+role = "primary"
+[[cluster.server]]
+address = "127.0.0.1:{replica}"
+role = "replica"
+"""
 
 
 def raise_open_files() -> int:
@@ -134,15 +145,31 @@ def start_fakeserver() -> Program:
     return program
 
 
-def start_odptwist(server_port: int, *options: str) -> Program:
+def start_odptwist(server_port: int, *options: str, source: Path | None = None) -> Program:
     """Start the proxy before a server on this machine, with this interpreter.
 
     Args:
         server_port: the server's.
         options: more of `twistd odp`.
+        source: another directory of odptwist's source; None: the installed one.
     """
-    listen = ("--port", "tcp:0:interface=127.0.0.1:backlog=1024", "--server", f"127.0.0.1:{server_port}")
-    program = Program([sys.executable, "-c", _TWISTD, "--pidfile=", "--nodaemon", "odp", *listen, *options])
+    return _start_odptwist("--server", f"127.0.0.1:{server_port}", *options, source=source)
+
+
+def start_cluster(primary_port: int, replica_port: int, read_policy: str) -> Program:
+    """Start the proxy before a cluster of two servers on this machine, whose roles are set."""
+    with tempfile.NamedTemporaryFile("w", prefix="odptwist-", suffix=".toml") as settings:
+        settings.write(_CLUSTER.format(primary=primary_port, replica=replica_port, policy=read_policy))
+        settings.flush()
+        return _start_odptwist("--config", settings.name)
+
+
+def _start_odptwist(*options: str, source: Path | None = None) -> Program:
+    listen = ("--port", "tcp:0:interface=127.0.0.1:backlog=1024")
+    environment = {**os.environ, **({"PYTHONPATH": str(source)} if source is not None else {})}
+    program = Program(
+        [sys.executable, "-c", _TWISTD, "--pidfile=", "--nodaemon", "odp", *listen, *options], env=environment
+    )
     try:
         program.port = int(program.wait_for(r"is (?:ready|listening) on 127\.0\.0\.1:(\d+)")[1])
     except RuntimeError:

@@ -14,17 +14,16 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from benchmarks.support import print_table
 from tests.support.pairs import MariaDbPair, Pair, SeekdbPair
 from tests.support.servers import Proxy
-from tests.support.shoppers import Figures, Shop, prepare, settings
+from tests.support.shoppers import KINDS, Figures, Shop, prepare, settings
 
 PAIRS: dict[str, Callable[[Callable[[], Path]], Pair[Any]]] = {"mariadb": MariaDbPair, "seekdb": SeekdbPair}
-KINDS = ("read", "own read", "write", "transaction")
 
 
 @contextmanager

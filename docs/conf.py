@@ -1,6 +1,7 @@
 """Settings of the documentation: `sphinx-build -W -b html docs docs/_build`."""
 
 import re
+import sys
 from pathlib import Path
 
 _VERSION_FILE = Path(__file__).parent.parent / "odptwist" / "__init__.py"
@@ -12,11 +13,12 @@ project = "odptwist"
 author = "the odptwist authors"
 version = release = _VERSION[1]
 
-extensions = ["myst_parser"]
+sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
+extensions = ["myst_parser", "sequence"]
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 root_doc = "index"
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_extensions"]
 nitpicky = True
 
 html_theme = "furo"

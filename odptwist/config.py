@@ -23,20 +23,24 @@ from odptwist.config_spellings import (
     one_of,
     parse_account,
     parse_address,
+    parse_own_verifier,
+    parse_proxy_id,
     parse_verifier,
 )
 from odptwist.errors import ConfigError, SqlError
 from odptwist.identity import UserName
-from odptwist.snapshots import Address, ReadPolicy, Role, RuleAction
+from odptwist.snapshots import Address, Privileges, ReadPolicy, Role, RuleAction
 
 DEFAULT_PORT = "2883"
 DEFAULT_CLUSTER = "odp"
 DEFAULT_DATA_DIR = "odp-data"
 DEFAULT_TENANTS = ("sys",)
 DEFAULT_KILLER = "kill"
+DEFAULT_ID_VERSION = 1
 
 _ROLES = {"auto": None, "primary": Role.PRIMARY, "replica": Role.REPLICA}
 _POLICIES = {policy.value: policy for policy in ReadPolicy}
+_PRIVILEGES = {"PROCESS": Privileges.PROCESS, "SUPER": Privileges.SUPER}
 _ACTIONS = {action.value: action for action in RuleAction}
 _RATE_LIMIT = 60
 _Rate = Annotated[int, Between(0, 100_000, "actions a minute")]
@@ -80,6 +84,32 @@ class AccountSettings:
 
 
 @frozen
+class RoleSettings:
+    """A user whom the proxy takes to have privileges, beside those that the server grants.
+
+    `tenant` and `cluster` are None for any.
+    """
+
+    user: str
+    tenant: str | None
+    cluster: str | None
+    privileges: Privileges
+
+
+@frozen
+class AdminSettings:
+    """The accounts of the proxy's own, `root@proxysys` and `inspector@proxysys`.
+
+    `password_sha1` and `inspector_password_sha1` are verifiers as in `AccountSettings`; None: nobody can log in.
+    `allow_from_anywhere`: also from addresses that are neither loopback nor private.
+    """
+
+    password_sha1: Annotated[bytes | None, Read(parse_own_verifier)] = field(default=None, repr=False)
+    inspector_password_sha1: Annotated[bytes | None, Read(parse_own_verifier)] = field(default=None, repr=False)
+    allow_from_anywhere: bool = False
+
+
+@frozen
 class ServiceAccountSettings:
     """The proxy's own account on the servers; the password may be empty."""
 
@@ -100,6 +130,13 @@ class KillSettings:
     password: str = field(default="", repr=False)
     timeout: Annotated[float, Between(0.1, 3600, "seconds")] = 5.0
     abandoned: bool = True
+
+
+@frozen
+class HistorySettings:
+    """What is remembered of sessions that have ended: the last `sessions` of them, client and server sessions."""
+
+    sessions: Annotated[int, Between(0, 100_000)] = 1000
 
 
 @frozen
@@ -149,7 +186,7 @@ class Settings:
     """What a proxy runs with.
 
     `ports` are endpoint descriptions as Twisted understands them, or bare numbers. `service_account` is None if there
-    is none.
+    is none. `client_session_id_version` is 1 or 2; `proxy_id` is the proxy's number in its ids, None if any will do.
     """
 
     ports: tuple[str, ...] = (DEFAULT_PORT,)
@@ -157,10 +194,15 @@ class Settings:
     data_dir: Path = Path(DEFAULT_DATA_DIR)
     kill: KillSettings = KillSettings()
     accounts: tuple[AccountSettings, ...] = ()
+    roles: tuple[RoleSettings, ...] = ()
+    admin: AdminSettings = AdminSettings()
     service_account: ServiceAccountSettings | None = None
+    history: HistorySettings = HistorySettings()
     health: HealthSettings = HealthSettings()
     routing: RoutingSettings = RoutingSettings()
     rules: tuple[RuleSettings, ...] = ()
+    client_session_id_version: int = DEFAULT_ID_VERSION
+    proxy_id: int | None = None
 
     @property
     def embedded(self) -> bool:
@@ -205,6 +247,12 @@ class _AccountTable:
 
 
 @frozen
+class _RoleTable:
+    user: Annotated[UserName | None, Read(parse_account)] = None
+    privileges: list[Annotated[Privileges, Read(one_of(_PRIVILEGES))]] = Factory(list)
+
+
+@frozen
 class _ServiceAccountTable:
     user: Annotated[str | None, Read(check_not_empty)] = None
     password: str = field(default="", repr=False)
@@ -225,10 +273,15 @@ class _Tables:
     server: Annotated[list[Annotated[Address, Read(parse_address)]], OneOrMore()] = Factory(list)
     cluster_name: Annotated[str | None, Read(check_name)] = None
     data_dir: str = ""
+    client_session_id_version: Annotated[int, Between(1, 2)] = DEFAULT_ID_VERSION
+    proxy_id: Annotated[int | None, Read(parse_proxy_id, numbers=True)] = None
     cluster: list[_ClusterTable] = Factory(list)
     account: list[_AccountTable] = Factory(list)
+    role: list[_RoleTable] = Factory(list)
+    admin: AdminSettings = AdminSettings()
     service_account: _ServiceAccountTable | None = None
     kill: KillSettings = KillSettings()
+    history: HistorySettings = HistorySettings()
     health: HealthSettings = HealthSettings()
     routing: RoutingSettings = RoutingSettings()
     rule: list[_RuleTable] = Factory(list)
@@ -269,12 +322,15 @@ def load_settings(
                 options.append(f"--server: {_twice(addresses[place])}")
             else:
                 file.fault(("server", place), _twice(addresses[place]))
-    accounts = _accounts(file, tables, {cluster.name for cluster in clusters})
+    known = {cluster.name for cluster in clusters}
+    accounts = _accounts(file, tables, known)
+    roles = _roles(file, tables, known)
     if tables.service_account is not None and tables.service_account.user is None:
         file.missing(("service_account", "user"))
     rules = _rules(file, tables, check_where)
     if tables.kill.password and not tables.kill.user and not file.is_faulty(("kill", "user")):
         file.fault(("kill", "password"), "needs kill.user")
+    _check_proxy_id(file, tables)
     if faults := [*options, *file.faults]:
         raise ConfigError(*faults)
     return Settings(
@@ -283,10 +339,15 @@ def load_settings(
         data_dir=Path(data_dir or tables.data_dir or DEFAULT_DATA_DIR),
         kill=tables.kill,
         accounts=accounts,
+        roles=roles,
+        admin=tables.admin,
         service_account=_service_account(tables.service_account),
+        history=tables.history,
         health=tables.health,
         routing=tables.routing,
         rules=rules,
+        client_session_id_version=tables.client_session_id_version,
+        proxy_id=tables.proxy_id,
     )
 
 
@@ -298,6 +359,16 @@ def _given(faults: list[str], option: str, read: Callable[[str], Any], texts: Se
         except ValueError as fault:
             faults.append(f"{option}: {fault}")
     return values
+
+
+def _check_proxy_id(file: ConfigFile, tables: _Tables) -> None:
+    """Check that the proxy's number has room in its ids, and sets them apart where they have to be."""
+    if tables.proxy_id is None or file.is_faulty(("client_session_id_version",)):
+        return
+    if tables.client_session_id_version == 1 and tables.proxy_id > 255:
+        file.fault(("proxy_id",), "must be from 0 to 255 where client_session_id_version is 1")
+    if tables.client_session_id_version == 2 and not tables.proxy_id:
+        file.fault(("proxy_id",), "must not be 0 where client_session_id_version is 2: servers have such ids too")
 
 
 def _check_clusters(file: ConfigFile, tables: _Tables) -> None:
@@ -343,18 +414,43 @@ def _cluster(file: ConfigFile, key: Key, table: _ClusterTable) -> ClusterSetting
 
 def _accounts(file: ConfigFile, tables: _Tables, clusters: set[str]) -> tuple[AccountSettings, ...]:
     """Return the accounts of a file; `clusters` are known beside its own, which the command line may have replaced."""
+    _check_users(file, tables, clusters, "account", [table.user for table in tables.account])
+    accounts = (_account(file, ("account", place), table) for place, table in enumerate(tables.account))
+    return tuple(account for account in accounts if account is not None)
+
+
+def _roles(file: ConfigFile, tables: _Tables, clusters: set[str]) -> tuple[RoleSettings, ...]:
+    """Return the roles of a file; `clusters` as in `_accounts`."""
+    _check_users(file, tables, clusters, "role", [table.user for table in tables.role])
+    roles = []
+    for place, table in enumerate(tables.role):
+        key = ("role", place)
+        if not table.privileges and not file.is_faulty((*key, "privileges")):
+            file.missing((*key, "privileges"))
+        if table.user is None:
+            file.missing((*key, "user"))
+        else:
+            granted = Privileges.NONE
+            for privilege in table.privileges:
+                granted |= privilege
+            roles.append(RoleSettings(table.user.user, table.user.tenant or None, table.user.cluster or None, granted))
+    return tuple(roles)
+
+
+def _check_users(
+    file: ConfigFile, tables: _Tables, clusters: set[str], section: str, users: Sequence[UserName | None]
+) -> None:
+    """Check that no user of a list of tables is there twice, or of a cluster that nobody knows."""
     known = {table.name for table in tables.cluster} | clusters
     # Where a name was left out, nobody can tell whether a cluster is unknown.
     left_out = (
         None in known or file.is_faulty(("cluster_name",)) or (not tables.cluster and file.is_faulty(("cluster",)))
     )
-    for place, table in enumerate(tables.account):
-        if table.user is not None and table.user.cluster and table.user.cluster not in known and not left_out:
-            file.fault(("account", place, "user"), f"there is no cluster {table.user.cluster!r}")
-    for place in _repeats([table.user for table in tables.account]):
-        file.fault(("account", place, "user"), "is there twice")
-    accounts = (_account(file, ("account", place), table) for place, table in enumerate(tables.account))
-    return tuple(account for account in accounts if account is not None)
+    for place, user in enumerate(users):
+        if user is not None and user.cluster and user.cluster not in known and not left_out:
+            file.fault((section, place, "user"), f"there is no cluster {user.cluster!r}")
+    for place in _repeats(users):
+        file.fault((section, place, "user"), "is there twice")
 
 
 def _account(file: ConfigFile, key: Key, table: _AccountTable) -> AccountSettings | None:
@@ -370,9 +466,7 @@ def _account(file: ConfigFile, key: Key, table: _AccountTable) -> AccountSetting
     return AccountSettings(table.user.user, table.user.tenant or None, table.user.cluster or None, verifier)
 
 
-def _rules(
-    file: ConfigFile, tables: _Tables, check_where: Callable[[str], object] | None
-) -> tuple[RuleSettings, ...]:
+def _rules(file: ConfigFile, tables: _Tables, check_where: Callable[[str], object] | None) -> tuple[RuleSettings, ...]:
     names = [table.name or str(place + 1) for place, table in enumerate(tables.rule)]
     for place in _repeats(names):
         file.fault(("rule", place, "name"), _twice(names[place]))

@@ -16,6 +16,9 @@ from odptwist.snapshots import Address
 
 T = TypeVar("T")
 
+MAX_PROXY_ID = 8191
+"""ODP's, where its ids have version 2 (spec section 5.1)."""
+
 
 def parse_address(text: str) -> Address:
     """Read `host:port`, `[ipv6]:port` or `unix:/path`."""
@@ -123,3 +126,10 @@ def one_of(words: Mapping[str, T]) -> Callable[[str], T]:
         return words[text]
 
     return read
+
+
+def parse_proxy_id(text: str) -> int:
+    """Return ODP's number of a proxy; raises ValueError."""
+    if not (text.isascii() and text.isdigit()) or int(text) > MAX_PROXY_ID:
+        raise ValueError(f"must be from 0 to {MAX_PROXY_ID}")
+    return int(text)

@@ -164,7 +164,7 @@ def not_owner(number: int) -> SqlError:
 
 
 def is_reason(text: str) -> bool:
-    """Say whether a text can be the reason of a kill, which goes into an error text, a log line and a history column."""
+    """Say whether a text can be the reason of a kill, which is told in an error text and on a line of the log."""
     return len(text) <= MAX_REASON and not any(category(each) in _NOT_ON_ONE_LINE for each in text)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
-from odptwist.answers import Answer, Table
+from odptwist.answers import Answer, Column, Table
 from odptwist.errors import CloseReason
 from odptwist.identity import Identity
 from odptwist.snapshots import (
@@ -17,6 +17,7 @@ from odptwist.snapshots import (
     Asker,
     ClientSessionSnapshot,
     Decision,
+    EndedSession,
     KillReport,
     KillScope,
     KillTarget,
@@ -151,6 +152,16 @@ class ISessionDirectory(Interface):
     def sessions(asker: Asker) -> Deferred[Sequence[ClientSessionSnapshot]]:
         """Fire with all sessions that the asker may see, by rising cs_id."""
 
+    def visit(asker: Asker, look: Callable[[ClientSessionSnapshot], None]) -> Deferred[None]:
+        """Call `look` with each session that the asker may see, by rising cs_id; fire when all were shown.
+
+        For thousands of sessions: nobody keeps the snapshots, and other sessions go on in between. A session that
+        opens meanwhile is not shown. May be cancelled; fails with what `look` raises.
+        """
+
+    def history(asker: Asker) -> Deferred[Sequence[EndedSession]]:
+        """Fire with the client and server sessions that ended and whose owner the asker may see, the last one first."""
+
     def session(asker: Asker, number: int, exact: bool = False) -> Deferred[ClientSessionSnapshot]:
         """Fire with the session that a cs_id or connection id names; only a cs_id if `exact`.
 
@@ -186,6 +197,16 @@ class ISessionDirectory(Interface):
         """
 
 
+class ITabular(Interface):
+    """What an `IProxyStatement` may provide besides: clients that prepare are told the columns before the answer.
+
+    Without it they are told of none, and learn the columns with the answer, as MySQL does with its own SHOW.
+    """
+
+    def columns(request: object) -> Sequence[Column]:
+        """Return the columns that the answer to a request of `parse` will have; none if it will be an OK."""
+
+
 class IProxyStatement(Interface):
     """A statement that the proxy answers itself. Plugins provide it; so do the built-in ones."""
 
@@ -209,6 +230,14 @@ class IProxyStatement(Interface):
         May take its time: other sessions go on, this client waits. A `SqlError` becomes the ERR packet; any other
         failure is logged and the client gets error 1105.
         """
+
+
+class IMarkedStatement(IProxyStatement):
+    """A proxy statement whose texts all hold one of the marks that `machines.exchange` looks for.
+
+    So it can claim a frequent word: texts that begin with it cost nothing more. One without a mark may be shown to it
+    or not.
+    """
 
 
 @frozen
@@ -247,6 +276,9 @@ class IStatements(Interface):
 
     def find(text: str) -> FoundStatement | None:
         """Return the proxy statement that a text is, None if it goes to the server. `SqlError` refuses the text."""
+
+    def columns(found: FoundStatement) -> Sequence[Column]:
+        """Return the columns of the answer; none if it has none, or if that is not known beforehand."""
 
     def answer(found: FoundStatement, asker: Asker, directory: ISessionDirectory) -> Deferred[Answer]:
         """Fire with the answer, or fail with `SqlError` and nothing else."""

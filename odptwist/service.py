@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 from collections.abc import Iterable, Sequence
+from time import time
 from typing import Any, TypeVar, cast
 
 from attrs import evolve
@@ -12,24 +13,31 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.plugin import getPlugins
 from twisted.python.failure import Failure
 from zope.interface.interface import InterfaceClass
 
 from odptwist import __version__
-from odptwist.access import TenantAccessPolicy
+from odptwist.access import Grant, TenantAccessPolicy
 from odptwist.cluster.health import examine
 from odptwist.cluster.killers import builtin_killers
 from odptwist.cluster.model import Cluster, Clusters, Server
 from odptwist.cluster.routing import RoleRouter
-from odptwist.config import ClusterSettings, RuleSettings, Settings
+from odptwist.config import AdminSettings, ClusterSettings, RuleSettings, Settings
 from odptwist.embedded.seekdb import EmbeddedServer
 from odptwist.errors import ConfigError, EmbeddedError, OdpError, SqlError
+from odptwist.identity import ADMINISTRATOR, INSPECTOR
 from odptwist.interfaces import IBackendKiller, IProxyStatement, IRouter, ISessionObserver, IVerifierSource
 from odptwist.machines.exchange import plain_prefixes
+from odptwist.machines.gear import GEAR
 from odptwist.machines.rate import RateLimit
+from odptwist.sessions.ids import SessionIds, choose_proxy_id
+from odptwist.sessions.history import History
 from odptwist.sessions.opening import read_traits
+from odptwist.sessions.own_accounts import OwnAccount, OwnAccounts
 from odptwist.sessions.paused import PausedClients
 from odptwist.sessions.probing import Prober
 from odptwist.sessions.registry import Numbers, Registry
@@ -39,8 +47,17 @@ from odptwist.sessions.surroundings import Account, Limits, Routing, Surrounding
 from odptwist.sessions.transport import write_at_once
 from odptwist.sessions.verifiers import ConfiguredVerifiers, ServerVerifiers, Verifiers
 from odptwist.snapshots import Address
-from odptwist.statements import builtin_statements, server_statements, statistics_statement
+from odptwist.statements import (
+    administrator_statements,
+    builtin_statements,
+    inspector_statements,
+    processlist_statement,
+    server_statements,
+    settings_statements,
+    statistics_statement,
+)
 from odptwist.statements.rule_timing import read_timing
+from odptwist.statements.pace import Pace
 from odptwist.statements.table import StatementTable
 from odptwist.statements.where import Condition
 
@@ -84,11 +101,21 @@ class ProxyService(Service):
             down_after=settings.health.failures,
             retry=settings.health.retry,
         )
-        policy = TenantAccessPolicy()
+        policy = TenantAccessPolicy(
+            [Grant(each.user, each.tenant, each.cluster, each.privileges) for each in settings.roles]
+        )
         self.registry = Registry(policy)
         rules = Rules(reactor, self.registry, [_rule(each) for each in settings.rules]) if settings.rules else None
         counting = statistics_statement((self.registry,) if rules is None else (self.registry, rules))
-        table = StatementTable([*statements, *builtin_statements(), *server_statements(self._clusters), counting])
+        ids = _session_ids(settings)
+        about_servers = (*server_statements(self._clusters), processlist_statement(ids.one_everywhere))
+        about_itself = (*settings_statements(settings, time(), GEAR), counting)
+        pace = Pace(
+            turn=lambda: deferLater(reactor, 0),
+            aside=lambda work: deferToThreadPool(reactor, reactor.getThreadPool(), work),
+        )
+        answered = [*statements, *builtin_statements(pace), *about_servers, *about_itself]
+        table = StatementTable(answered)
         surroundings = Surroundings(
             reactor=reactor,
             clusters=self._clusters,
@@ -104,7 +131,10 @@ class ProxyService(Service):
             killers={killer.name: killer for killer in (*builtin_killers(), *killers)},
             kill_account=Account(settings.kill.user, settings.kill.password) if settings.kill.user else None,
             stop_abandoned=settings.kill.abandoned,
+            ids=ids,
             rules=rules,
+            history=History(settings.history.sessions),
+            own_accounts=_own_accounts(settings.admin, answered),
             routing=Routing(settings.routing.retry_reads, settings.routing.primary_wait, settings.routing.settle),
         )
         self._prober: Prober | None = None
@@ -271,6 +301,23 @@ def _rule(settings: RuleSettings) -> Rule:
     except SqlError as fault:
         raise ConfigError(f"rule {settings.name}: {fault}") from None
     return Rule(settings.name, condition, timing, settings.action, RateLimit(settings.rate_limit), settings.reason)
+
+
+def _session_ids(settings: Settings) -> SessionIds:
+    version, proxy_id = settings.client_session_id_version, settings.proxy_id
+    if proxy_id is None:
+        proxy_id = choose_proxy_id() if version == 2 else 0
+    return SessionIds(version, proxy_id)
+
+
+def _own_accounts(settings: AdminSettings, answered: Sequence[IProxyStatement]) -> OwnAccounts:
+    return OwnAccounts(
+        {
+            ADMINISTRATOR: OwnAccount(administrator_statements(answered), settings.password_sha1),
+            INSPECTOR: OwnAccount(inspector_statements(answered), settings.inspector_password_sha1),
+        },
+        settings.allow_from_anywhere,
+    )
 
 
 def _done() -> Deferred[None]:

@@ -6,6 +6,7 @@ from enum import Enum, Flag, auto, unique
 
 from attrs import frozen
 
+from odptwist.errors import CloseReason
 from odptwist.identity import ADMINISTRATOR, PROXY_TENANT, Identity
 
 # Who the proxy is when it acts by itself: ODP's administrator.
@@ -67,7 +68,7 @@ class Purpose(Enum):
     """What a client session wants a server for."""
 
     LOGIN = "login"
-    """The first one: what it will be asked is not known."""
+    """The first one, when what it will be asked is not known, or any: better the primary, if it is up."""
     READ = "read"
     """Reads that a replica may answer."""
     WRITE = "write"
@@ -148,6 +149,11 @@ class ClientSessionSnapshot:
     `statement` is the beginning of the SQL text that runs now or ran last. `program` is what the client called itself.
     `pins` say why its server session cannot be replaced without a loss, and `bar` why the proxy cannot open another
     one for it (empty where it can).
+    `using_ssl` is about the client's connection. `worker` is the number of the proxy's process. `command` names the
+    command that runs now or ran last, as SHOW PROCESSLIST does; empty before the first. `being_killed` says that it ends
+    with its transaction or statement. `bytes_in` came from the client and `bytes_out` went to it, after the login;
+    `statements` counts the commands that were answered or are in flight. `client` and `client_version` are what the
+    client's library calls itself.
     """
 
     proxy_sessid: int
@@ -171,6 +177,15 @@ class ClientSessionSnapshot:
     program: str = ""
     pins: tuple[str, ...] = ()
     bar: str = ""
+    using_ssl: bool = False
+    worker: int = 0
+    command: str = ""
+    being_killed: bool = False
+    bytes_in: int = 0
+    bytes_out: int = 0
+    statements: int = 0
+    client: str = ""
+    client_version: str = ""
 
     @property
     def activity(self) -> str:
@@ -184,6 +199,45 @@ class ClientSessionSnapshot:
     def server_sessions(self) -> tuple[ServerSessionSnapshot, ...]:
         """Return the bound server session, if any, and then the pooled ones."""
         return ((self.bound,) if self.bound else ()) + self.pool
+
+
+@unique
+class SessionKind(Enum):
+    """Whose connection a session was."""
+
+    CLIENT = "client"
+    SERVER = "server"
+
+
+@frozen
+class EndedSession:
+    """A client or server session that has ended.
+
+    `ended_at` is in seconds since 1970, `seconds` how long it lived. `cs_id` and `identity` are the client session's,
+    `identity` None if it never told who it is. `server`, `server_sessid` and `ss_id` are the server session itself, or
+    the one that served the client session last; None and 0 if none did. `detail` says who killed it and with which
+    text, or what went wrong; empty if there is no more to say than the `reason`. `statement` is the beginning of the
+    client session's last SQL text. `bytes_in` came from the peer, `bytes_out` went to it.
+    `transaction_lost` says that a transaction was open, which the server has rolled back.
+    """
+
+    ended_at: float
+    kind: SessionKind
+    cs_id: int
+    ss_id: int
+    seconds: float
+    identity: Identity | None
+    host: str
+    port: int
+    server: Address | None
+    server_sessid: int
+    reason: CloseReason
+    detail: str
+    statement: str
+    bytes_in: int
+    bytes_out: int
+    statements: int
+    transaction_lost: bool
 
 
 class Privileges(Flag):

@@ -14,10 +14,10 @@ class Timing:
     Between two of its constants such a condition does not change unless its session does.
 
     Attributes:
-        seconds: the constants that the column `seconds` is compared with, rising.
-        transaction_seconds: the same of the column `transaction_seconds`.
-        least_seconds: the condition is false while `seconds` is less.
-        least_transaction_seconds: the condition is false while `transaction_seconds` is less.
+        seconds: the constants that it compares the time since when the session has been busy or idle with, rising.
+        transaction_seconds: the same of the time since when its transaction has been open.
+        least_seconds: the condition is false while the first time is less.
+        least_transaction_seconds: the condition is false while the other time is less.
     """
 
     seconds: tuple[float, ...] = ()

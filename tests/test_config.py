@@ -18,14 +18,15 @@ from odptwist.config import (
     HealthSettings,
     KillSettings,
     RoutingSettings,
+    RuleSettings,
     ServerSettings,
     ServiceAccountSettings,
     Settings,
     load_settings,
 )
 from odptwist.config_spellings import parse_address
-from odptwist.errors import ConfigError
-from odptwist.snapshots import Address, ReadPolicy, Role
+from odptwist.errors import ConfigError, SqlError
+from odptwist.snapshots import Address, ReadPolicy, Role, RuleAction
 
 SECRET = "hunter2"
 SECRET_SHA1 = "*58815970BE77B3720276F63DB198B1FA42E5CC02"
@@ -84,6 +85,16 @@ retry = 30
 retry_reads = false
 primary_wait = 0
 settle = 1.5
+
+[[rule]]
+name = "long reads"
+where = "seconds > 30 AND statement LIKE 'SELECT%'"
+action = "kill_query"
+rate_limit = 10
+reason = "a report is not worth it"
+[[rule]]
+where = "User = 'app'"
+action = "warn"
 """
 
 WHOLE = Settings(
@@ -110,6 +121,16 @@ WHOLE = Settings(
     service_account=ServiceAccountSettings("odp_monitor", ""),
     health=HealthSettings(0.5, 1.0, 2, 30.0),
     routing=RoutingSettings(False, 0.0, 1.5),
+    rules=(
+        RuleSettings(
+            "long reads",
+            "seconds > 30 AND statement LIKE 'SELECT%'",
+            RuleAction.KILL_QUERY,
+            10,
+            "a report is not worth it",
+        ),
+        RuleSettings("2", "User = 'app'", RuleAction.WARN),
+    ),
 )
 
 # A file, and its faults without the file's name.
@@ -188,6 +209,23 @@ FAULTY: list[tuple[str, tuple[str, ...]]] = [
             "2: account[1].user: is missing",
             "2: account[1]: needs password_sha1 or password",
         ),
+    ),
+    (
+        '[[rule]]\nname = ""\nrate_limit = -1\nreason = "a\\nb"\n[[rule]]\nwhere = ""\naction = "stop"\nseconds = 1',
+        (
+            "1: rule[0].action: is missing",
+            "1: rule[0].where: is missing",
+            "2: rule[0].name: must not be empty",
+            "3: rule[0].rate_limit: must be from 0 to 100000 actions a minute",
+            "4: rule[0].reason: must be one line of at most 200 characters",
+            "6: rule[1].where: must not be empty",
+            "7: rule[1].action: 'stop': must be one of log, warn, kill_query, kill",
+            "8: rule[1].seconds: there is no such setting",
+        ),
+    ),
+    (
+        '[[rule]]\nwhere = "a"\naction = "log"\n[[rule]]\nname = "1"\nwhere = "a"\naction = "log"',
+        ("5: rule[1].name: '1' is there twice",),
     ),
     ('[[account]]\nuser = "a"\npassword = ""', ("3: account[0].password: must not be empty",)),
     (
@@ -285,6 +323,18 @@ class SettingsTests(SynchronousTestCase):
         self.assertIsInstance(settings.kill.timeout, float)
         self.assertEqual(settings.endpoints, ("tcp:2883:backlog=1024", "tcp:2884:interface=127.0.0.1"))
         self.assertFalse(settings.embedded)
+
+    def test_conditions_of_rules(self) -> None:
+        """What is wrong with a condition is told with its line, whoever checks it."""
+
+        def check(text: str) -> None:
+            if "User" not in text:
+                raise SqlError(1064, "42000", "WHERE: no such column: x")
+
+        rules = '[[rule]]\nwhere = "User = 1"\naction = "log"\n[[rule]]\nwhere = "x"\naction = "log"'
+        fault = self.assertRaises(ConfigError, self.load, rules, check_where=check)
+        self.assertEqual(fault.faults, (f"{self.path}:5: rule[1].where: no such column: x",))
+        self.assertEqual(len(self.load(rules).rules), 2)
 
     def test_secrets(self) -> None:
         """Settings do not print secrets."""

@@ -1,7 +1,8 @@
 /* A server that does nothing but answer, for benchmarks: one thread, epoll, prepared responses.
  *
  * Any login is accepted. A query gets one row of 100 bytes; "SELECT big" gets 12,000 rows, 1 MB in all; SHOW GRANTS a
- * grant of everything; SET, BEGIN, COMMIT and ROLLBACK get an OK. Classic EOF packets. Prints its port.
+ * grant of everything; SET, BEGIN, COMMIT and ROLLBACK get an OK. A prepared statement has one parameter, and gets that
+ * row, too. Classic EOF packets. Prints its port.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -35,7 +36,7 @@ struct connection {
     unsigned char in[IN_SIZE];
 };
 
-static struct response point, big, grants, ok, unknown;
+static struct response point, big, grants, ok, unknown, prepared, executed;
 static uint32_t thread_id;
 static int poller;
 
@@ -47,16 +48,19 @@ static void add(struct response *r, unsigned char sequence, const void *payload,
     r->size += size + 4;
 }
 
-static void build(struct response *r, int rows, const char *text, size_t size) {
-    static const char definition[] = "\3def\1d\1t\1t\1c\1c\x0c\x2d\0\xff\xff\0\0\xfd\0\0\0\0\0";
-    static const char eof[] = {(char)0xfe, 0, 0, 2, 0};
+static const char definition[] = "\3def\1d\1t\1t\1c\1c\x0c\x2d\0\xff\xff\0\0\xfd\0\0\0\0\0";
+static const char eof[] = {(char)0xfe, 0, 0, 2, 0};
+
+/* `head` stands before the text of each row: nothing, or what the binary protocol has there. */
+static void build(struct response *r, int rows, const char *head, size_t head_size, const char *text, size_t size) {
     unsigned char sequence = 1, row[256];
     add(r, sequence++, "\1", 1);
     add(r, sequence++, definition, sizeof definition - 1);
     add(r, sequence++, eof, sizeof eof);
-    row[0] = size;
-    memcpy(row + 1, text, size);
-    while (rows--) add(r, sequence++, row, size + 1);
+    memcpy(row, head, head_size);
+    row[head_size] = size;
+    memcpy(row + head_size + 1, text, size);
+    while (rows--) add(r, sequence++, row, head_size + size + 1);
     add(r, sequence, eof, sizeof eof);
 }
 
@@ -64,9 +68,15 @@ static void build_all(void) {
     char text[SIZE_OF_ROW];
     static const char grant[] = "GRANT ALL PRIVILEGES ON *.* TO `root`@`%` WITH GRANT OPTION";
     memset(text, 'x', sizeof text);
-    build(&point, 1, text, SIZE_OF_ROW);
-    build(&big, ROWS_OF_BIG, text, SIZE_OF_BIG_ROW);
-    build(&grants, 1, grant, sizeof grant - 1);
+    build(&point, 1, "", 0, text, SIZE_OF_ROW);
+    build(&executed, 1, "\0\0", 2, text, SIZE_OF_ROW);
+    build(&big, ROWS_OF_BIG, "", 0, text, SIZE_OF_BIG_ROW);
+    build(&grants, 1, "", 0, grant, sizeof grant - 1);
+    add(&prepared, 1, "\0\1\0\0\0\1\0\1\0\0\0\0", 12);
+    for (unsigned char sequence = 2; sequence < 6; sequence += 2) {
+        add(&prepared, sequence, definition, sizeof definition - 1);
+        add(&prepared, sequence + 1, eof, sizeof eof);
+    }
     add(&ok, 1, "\0\0\0\2\0\0\0", 7);
     add(&unknown, 1, "\xff\x17\x04#08S01Unknown command", 24);
 }
@@ -98,6 +108,8 @@ static const struct response *answer(const unsigned char *payload, size_t size) 
     size_t length = size - 1;
     switch (payload[0]) {
     case 0x02: case 0x0e: case 0x1f: return &ok; /* COM_INIT_DB, COM_PING, COM_RESET_CONNECTION */
+    case 0x16: return &prepared;
+    case 0x17: return &executed;
     case 0x03: break;
     default: return &unknown;
     }

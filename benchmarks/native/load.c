@@ -2,10 +2,11 @@
  *
  *     load PORT MODE CONNECTIONS SECONDS
  *
- * MODE is `point` (one row), `big` (12,000 rows), `idle` or `logins` (connect, log in, quit, again and again). Opens the
- * connections (but for `logins`), logs in without a password, prints `ready`, waits for a line on its input, works for
- * SECONDS, prints one line of figures, and waits for the end of its input (`idle`: only waits for that). Latencies are
- * in microseconds.
+ * MODE is `point` (one row, always the same text), `distinct` (one row, each text with a literal of its own), `execute`
+ * (the same by a prepared statement), `big` (12,000 rows), `idle` or `logins` (connect, log in, quit, again and again).
+ * Opens the connections (but for `logins`), logs in without a password, asks once (but for `idle`), prints `ready`, waits
+ * for a line on its input, works for SECONDS, prints one line of figures, and waits for the end of its input (`idle`:
+ * only waits for that). Latencies are in microseconds.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -24,8 +25,8 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CONNECTING, WELCOMED, IDLE, COUNT, DEFINITION, ROWS_BEGIN, ROWS, LEAVING, BROKEN };
-enum { ROWS_OF_BIG = 12000 };
+enum { CONNECTING, WELCOMED, PREPARING, IDLE, COUNT, DEFINITION, ROWS_BEGIN, ROWS, LEAVING, BROKEN };
+enum { ROWS_OF_BIG = 12000, ANSWERS_TO_PREPARE = 5, DIGITS = 9 };
 
 struct connection {
     int fd, state, rows;
@@ -36,9 +37,13 @@ struct connection {
 };
 
 static const char POINT[] = "\x1b\0\0\0\3SELECT c FROM t WHERE id=1", BIG[] = "\x0b\0\0\0\3SELECT big";
+static const char PREPARE[] = "\x1b\0\0\0\x16SELECT c FROM t WHERE id=?";
+/* Their last bytes are a number that changes. */
+static char distinct[] = "\x23\0\0\0\3SELECT c FROM t WHERE id=000000001";
+static char execute[] = "\x16\0\0\0\x17\1\0\0\0\0\1\0\0\0\0\1\x08\0\0\0\0\0\0\0\0\0";
 static struct sockaddr_in target = {.sin_family = AF_INET};
 static const char *query, *mode;
-static size_t query_size, samples, room;
+static size_t query_size, samples, room, number;
 static int rows_due, working, poller;
 static uint32_t *latencies;
 static unsigned long errors;
@@ -67,6 +72,9 @@ static void done(struct connection *c) {
 static void ask(struct connection *c) {
     c->state = COUNT, c->sequence = 1, c->rows = 0;
     c->began = now();
+    number++;
+    if (query == distinct) snprintf(distinct + sizeof distinct - 1 - DIGITS, DIGITS + 1, "%0*zu", DIGITS, number % 1000000000);
+    if (query == execute) memcpy(execute + sizeof execute - 1 - sizeof number, &number, sizeof number);
     say(c, query, query_size);
 }
 
@@ -102,10 +110,17 @@ static void packet(struct connection *c) {
     case WELCOMED:
         if (c->first != 0) return broken(c, "the login did not end with OK");
         c->state = IDLE;
+        if (query == execute) {
+            c->state = PREPARING, c->sequence = 1;
+            return say(c, PREPARE, sizeof PREPARE - 1);
+        }
         if (*mode != 'l') return;
         done(c);
         c->state = LEAVING;
         return say(c, "\1\0\0\0\1", 5);
+    case PREPARING:
+        if (c->sequence > ANSWERS_TO_PREPARE) c->state = IDLE;
+        return;
     case COUNT:
         if (c->length != 1 || c->first != 1) return broken(c, "not one column");
         c->state = DEFINITION;
@@ -120,7 +135,7 @@ static void packet(struct connection *c) {
         return;
     case ROWS:
         if (!eof) {
-            if (c->length != c->first + 1u) return broken(c, "a row of wrong length");
+            if (query != execute && c->length != c->first + 1u) return broken(c, "a row of wrong length");
             c->rows++;
             return;
         }
@@ -191,16 +206,21 @@ int main(int argc, char **argv) {
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     mode = argv[2], logins = *mode == 'l';
     rows_due = *mode == 'b' ? ROWS_OF_BIG : 1;
-    query = *mode == 'b' ? BIG : POINT;
-    query_size = *mode == 'b' ? sizeof BIG - 1 : sizeof POINT - 1;
+    query = POINT, query_size = sizeof POINT - 1;
+    if (*mode == 'b') query = BIG, query_size = sizeof BIG - 1;
+    if (*mode == 'd') query = distinct, query_size = sizeof distinct - 1;
+    if (*mode == 'e') query = execute, query_size = sizeof execute - 1;
     target.sin_port = htons(atoi(argv[1]));
     target.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     poller = epoll_create1(0);
     for (int i = 0; i < count && !logins; i++) {
         begin(all + i);
         while (all[i].state < IDLE) receive(all + i);
+        if (*mode != 'i' && all[i].state == IDLE) ask(all + i); /* whatever is opened only when needed is open then */
+        while (all[i].state != IDLE && all[i].state != BROKEN) receive(all + i);
         if (all[i].state == IDLE) watch(all + i);
     }
+    samples = 0;
     printf("ready errors=%lu\n", errors);
     fflush(stdout);
     while (*mode == 'i' && fgets(line, sizeof line, stdin)) continue;

@@ -1,10 +1,11 @@
 """CONNECTION_ID() in statements on their way to a server: the number of the client session in place of the server's.
 
-Source: MySQL 8.4 reference manual, "Information Functions" and "SELECT Statement"; what MariaDB 10.11 and seekdb 1.4 call
-the columns of some hundred forms: a select item is named by its own text, comments inside included.
+Source: MySQL 8.4 reference manual, "Information Functions" and "SELECT Statement"; how MariaDB 10.11 and seekdb 1.4 name
+the columns of some hundred forms: a select item by its own text, comments inside included.
 
-`CAST(n AS UNSIGNED)` stands for the call, not the number alone: ORDER BY and GROUP BY would take that for the place of a
-column. MariaDB gives it the very type that CONNECTION_ID() has. A select item without an alias gets its text as one.
+`CAST(n AS UNSIGNED)` stands for the call, not the number alone: ORDER BY and GROUP BY would take that for the place of
+a column. MariaDB gives it the very type that CONNECTION_ID() has. A select item without an alias gets its text as one.
+In SET it is the number alone, because the value of a variable that is a literal can be set on another server session.
 
 Left as they are, so that the server's own number comes:
 
@@ -43,7 +44,8 @@ _MODIFIERS: Final = frozenset(
     "SQL_CACHE SQL_NO_CACHE SQL_CALC_FOUND_ROWS".split()
 )
 _ENDS_OF_ITEMS: Final = frozenset(
-    "FROM WHERE GROUP HAVING ORDER LIMIT OFFSET FETCH UNION EXCEPT INTERSECT MINUS INTO FOR LOCK PROCEDURE WINDOW ON".split()
+    "FROM WHERE GROUP HAVING ORDER LIMIT OFFSET FETCH UNION EXCEPT INTERSECT MINUS INTO FOR LOCK PROCEDURE WINDOW "
+    "ON".split()
 )
 # Words behind which a word or a string is an operand, and no alias.
 _OPERATORS: Final = frozenset(
@@ -74,7 +76,7 @@ def with_id(text: str, number: int) -> str:
     else:
         if not _begins_program(statement):
             edits += _edit(text, statement, number)
-    parts = []
+    parts: list[str] = []
     at = 0
     for start, end, new in sorted(edits):
         parts += (text[at:start], new)
@@ -86,7 +88,7 @@ def _begins_program(statement: Sequence[Token]) -> bool:
     return (
         bool(statement)
         and statement[0].word in ("CREATE", "ALTER", "BEGIN")
-        and (statement[0].word == "BEGIN" and len(statement) > 1 or any(each.word in _PROGRAMS for each in statement))
+        and ((statement[0].word == "BEGIN" and len(statement) > 1) or any(each.word in _PROGRAMS for each in statement))
     )
 
 
@@ -103,7 +105,7 @@ def _edit(text: str, statement: Sequence[Token], number: int) -> list[tuple[int,
         return []
     if any(_is_of_the_server(token) for token in statement):
         return []
-    items = _Items(text, number)
+    items = _Items(text, str(number) if first == "SET" else f"CAST({number} AS UNSIGNED)")
     at = 0
     while at < len(statement):
         size = _call_at(statement, at) if at >= begin else 0
@@ -198,10 +200,10 @@ class _Items:
         edits: the calls, and the aliases behind the items.
     """
 
-    def __init__(self, text: str, number: int) -> None:
+    def __init__(self, text: str, new: str) -> None:
         self.edits: list[tuple[int, int, str]] = []
         self._text = text
-        self._new = f"CAST({number} AS UNSIGNED)"
+        self._new = new
         self._lists = [_List()]
 
     def take_call(self, call: Sequence[Token]) -> None:

@@ -304,12 +304,18 @@ class PreparedStatements:
             parameters: as the server counts them.
             remark: whatever the owner knows about the statement.
         """
-        statement = PreparedStatement(self._free(number), text, parameters, remark)
+        statement = self._keep(PreparedStatement(self._free(number), text, parameters, remark))
         if text is None:
             statement.tie(Tie.TEXT, server)
-        else:
-            self._texts_size += len(text)
         server.learn(statement, number)
+        return statement
+
+    def add_own(self, text: bytes, parameters: int, remark: Any) -> PreparedStatement:
+        """Keep a statement that the proxy executes itself, so that no server session ever prepares it; as `add`."""
+        return self._keep(PreparedStatement(self._free(0), text, parameters, remark))
+
+    def _keep(self, statement: PreparedStatement) -> PreparedStatement:
+        self._texts_size += len(statement.text or b"")
         self._statements[statement.number] = self._last = statement
         return statement
 
@@ -374,6 +380,12 @@ class PreparedStatements:
             for parameter, came in self._long_data[known.statement].items()
             for at in range(0, len(came) or 1, _PIECE)
         )
+
+    def take_long_data(self, statement: PreparedStatement) -> dict[int, bytes]:
+        """Return the long data of a statement that the proxy executes itself, by parameter, and keep none any more."""
+        taken = {parameter: bytes(came) for parameter, came in self._long_data.get(statement, {}).items()}
+        self._drop_long_data(statement)
+        return taken
 
     def hand_over(self, known: ServerStatement) -> bytes:
         """Return what `long_data` returns, and keep none any more: the statement is tied to this server session.

@@ -11,6 +11,7 @@ from attrs import frozen
 
 from odptwist.errors import SqlError
 from odptwist.machines.classification import Classification
+from odptwist.machines.parameters import Template
 from odptwist.machines.prepared import (
     PreparedStatement,
     PreparedStatements,
@@ -27,7 +28,8 @@ from odptwist.wire.constants import (
     COM_STMT_PREPARE,
     COM_STMT_RESET,
 )
-from odptwist.wire.prepared import PrepareReader, PrepareReply, unknown_statement, with_number
+from odptwist.wire.parameters import parse_parameters
+from odptwist.wire.prepared import PrepareReader, PrepareReply, is_whole, unknown_statement, with_number
 
 # OceanBase: "maximum open cursors exceeded"; the parameter open_cursors is 50 by default, and cannot be asked for.
 TOO_MANY_PREPARED = 5930
@@ -48,10 +50,11 @@ class BinaryStatements:
 
     Attributes:
         statement: the one that the command in hand is about, or None.
+        own: the same, if the proxy executes it; then `statement` is None.
         preparing: whether the command in hand is a COM_STMT_PREPARE.
     """
 
-    __slots__ = ("_all", "_code", "_known", "_remark", "_text", "preparing", "statement")
+    __slots__ = ("_all", "_code", "_known", "_remark", "_text", "own", "preparing", "statement")
 
     def __init__(self) -> None:
         self._all = PreparedStatements()
@@ -60,6 +63,7 @@ class BinaryStatements:
         self._text: bytes | None = None
         self._remark: Remark | None = None
         self.statement: PreparedStatement | None = None
+        self.own: PreparedStatement | None = None
         self.preparing = False
 
     def admit(self, text: bytes | None, remark: Remark) -> None:
@@ -71,6 +75,34 @@ class BinaryStatements:
         self._all.admit(len(text or b""))
         self._text, self._remark = text, remark
 
+    def add_own(self, text: bytes, template: Template) -> PreparedStatement:
+        """Prepare a statement that the proxy executes itself.
+
+        Raises:
+            SqlError: 1461, there are too many statements.
+        """
+        self._all.admit(len(text))
+        return self._all.add_own(text, len(template.texts), template)
+
+    def fill_own(self, statement: PreparedStatement, command: bytes) -> str:
+        """Return the text that a framed COM_STMT_EXECUTE makes of a statement of the proxy's.
+
+        Raises:
+            SqlError: 1210, a parameter has a wrong value; 8007, it is too long.
+            MalformedPacket: the command cannot be read.
+        """
+        long_data = self._all.take_long_data(statement)
+        if not is_whole(command) or statement.sole is not None:
+            statement.untie(Tie.LONG_DATA)
+            raise SqlError(8007, "HY000", "internal cmd value is too long")
+        values, statement.types = parse_parameters(command, statement.parameters, statement.types, long_data)
+        template: Template = statement.remark
+        return template.fill(values)
+
+    def reset_own(self, statement: PreparedStatement) -> None:
+        """Drop what the client has sent of the parameters."""
+        self._all.was_reset(statement)
+
     def begin(self, command: bytes) -> bool:
         """Take up the framed command in hand; return whether it must be dressed before it is sent.
 
@@ -78,14 +110,21 @@ class BinaryStatements:
             SqlError: 1243, it names no statement.
         """
         self._code = code = command[4]
-        self._known = self.statement = None
+        self._known = self.statement = self.own = None
         self.preparing = code == COM_STMT_PREPARE
         if code not in _ABOUT_STATEMENTS:
             return self.preparing
         self.statement = self._all.find(command)
         if self.statement is None:
             raise unknown_statement(command)
-        return True
+        if isinstance(self.statement.remark, Template):
+            self.statement, self.own = None, self.statement
+        return self.own is None
+
+    def text_of(self, command: bytes) -> bytes:
+        """Return the text of the statement that a command names, as far as it is known; the command has no header."""
+        statement = self._all.find(bytes(4) + command)
+        return (statement.text or b"") if statement is not None else b""
 
     def is_ready(self, session: ServerSession) -> bool:
         """Whether a server session has the statement in hand prepared."""

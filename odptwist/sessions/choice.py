@@ -10,6 +10,7 @@ and of others it is assumed.
 from __future__ import annotations
 
 import re
+from math import inf
 
 from odptwist.errors import OdpError
 from odptwist.identity import Identity
@@ -21,6 +22,8 @@ from odptwist.snapshots import Address, Purpose, ReadPolicy, Role
 from odptwist.wire.constants import SERVER_STATUS_AUTOCOMMIT, SERVER_STATUS_IN_TRANS
 
 _GTIDS = re.compile(r"[0-9,-]+")
+# Seconds for which a session leaves a server alone that had no room for it, or did not know its account.
+_AVOIDED_FOR = 2.0
 
 
 class Choice:
@@ -35,8 +38,10 @@ class Choice:
 
     __slots__ = (
         "_addresses",
+        "_avoids_until",
         "_generation",
         "_identity",
+        "_missed_since",
         "_surroundings",
         "_wrote_at",
         "purpose",
@@ -49,21 +54,34 @@ class Choice:
         self._surroundings = surroundings
         self._identity = identity
         self._generation = -1
+        self._avoids_until: float | None = None
         self._addresses: dict[Purpose, Address | None] = {}
         self._wrote_at = 0.0
+        self._missed_since = -inf
         self.purpose = Purpose.LOGIN
         self.reads = False
         self.writes = False
         self.wrote_on: ServerSession | None = None
 
-    def decide(self, found: Classification, status: int, state: SessionState) -> bool:
-        """Set all that is said of a statement; return False if it stays where the one before it ran."""
+    def decide(self, found: Classification, begins: bool, status: int, state: SessionState) -> bool:
+        """Set all that is said of a statement; return False if it stays where the one before it ran.
+
+        Args:
+            found: what it is.
+            begins: whether it opens a transaction.
+            status: the session's status flags.
+            state: what the session has set up.
+        """
         kind = found.kind
+        self.purpose = Purpose.LOGIN
         self.reads = False
         self.writes = kind is Kind.WRITE
         if kind is Kind.LAST or status & SERVER_STATUS_IN_TRANS or state.pins:
             return False
-        self.purpose = Purpose.WRITE
+        # Any server will do for SET NAMES or a ROLLBACK of nothing, as long as there is no primary; not for BEGIN,
+        # because of the writes that follow.
+        if kind is not Kind.NEUTRAL or begins:
+            self.purpose = Purpose.WRITE
         self.reads = kind is Kind.READ and bool(status & SERVER_STATUS_AUTOCOMMIT)
         if self.reads and self._may_leave(found.weak, state):
             self.purpose = Purpose.READ
@@ -88,12 +106,25 @@ class Choice:
         the one that serves now gives the clearest error.
         """
         clusters = self._surroundings.clusters
+        if self._avoids_until is not None and self._now() >= self._avoids_until:
+            self._addresses, self._avoids_until = {}, None
         if clusters.generation != self._generation:
+            if self._addresses.get(Purpose.WRITE) is not None:
+                self._missed_since = self._now()
             self._generation = clusters.generation
             self._addresses = {}
         if self.purpose not in self._addresses:
             self._addresses[self.purpose] = self._choose()
         return self._addresses[self.purpose]
+
+    def awaits_primary(self) -> bool:
+        """Return whether the statement in hand wants a primary, and the cluster had one a moment ago: roles change."""
+        return (
+            self.purpose is Purpose.WRITE
+            and self._surroundings.clusters.watched
+            and self.address() is None
+            and self._now() - self._missed_since < self._surroundings.routing.primary_wait
+        )
 
     def _choose(self) -> Address | None:
         standings = self._surroundings.clusters.standings(self._identity.cluster)
@@ -102,7 +133,8 @@ class Choice:
         return next(iter(self._surroundings.servers_for(self._identity, self.purpose)), None)
 
     def avoid(self, address: Address) -> None:
-        """Be told that a server does not take this session: the others are used until the servers' standing changes."""
+        """Be told that a server does not take this session: the others are used for a while."""
+        self._avoids_until = self._now() + _AVOIDED_FOR
         for purpose, chosen in self._addresses.items():
             if chosen == address:
                 servers = self._surroundings.servers_for(self._identity, purpose)

@@ -13,24 +13,39 @@ from twisted.python.failure import Failure
 
 from odptwist.errors import CloseReason, interrupted
 from odptwist.identity import Identity
-from odptwist.machines.exchange import Tracker
+from odptwist.interfaces import IStatements
+from odptwist.machines.exchange import Tracker, WatchfulTracker
+from odptwist.machines.prepared import PreparedStatement
 from odptwist.sessions.choice import Choice
-from odptwist.sessions.commands import look
-from odptwist.sessions.grants import read_privileges
+from odptwist.sessions.commands import execute_own, look
+from odptwist.sessions.grants import read_privileges, told_privileges
+from odptwist.sessions.history import DETAIL_SIZE
 from odptwist.sessions.holding import Holding
 from odptwist.sessions.kill import Told
-from odptwist.sessions.login import Login, Peer
+from odptwist.sessions.login import Login
 from odptwist.sessions.opening import Opened, open_side_session
+from odptwist.sessions.peer import Peer
 from odptwist.sessions.reaching import CANNOT_REPEAT
 from odptwist.sessions.server import LoginPlan, ServerSession
+from odptwist.sessions.serverless import look_serverless
 from odptwist.sessions.surroundings import Surroundings
 from odptwist.sessions.transport import watch_peer
-from odptwist.snapshots import Asker, ClientSessionSnapshot, Privileges, Purpose
-from odptwist.wire.constants import COM_QUERY, COM_STMT_PREPARE, SERVER_STATUS_IN_TRANS
+from odptwist.snapshots import Asker, ClientSessionSnapshot, EndedSession, Privileges, Purpose, SessionKind
+from odptwist.wire.constants import (
+    COM_QUERY,
+    COM_STMT_EXECUTE,
+    COM_STMT_PREPARE,
+    COMMAND_NAMES,
+    SERVER_STATUS_AUTOCOMMIT,
+    SERVER_STATUS_IN_TRANS,
+)
 from odptwist.wire.primitives import decode_text
 from odptwist.wire.responses import parse_ok
 
 _WITH_TEXT = (bytes((COM_QUERY,)), bytes((COM_STMT_PREPARE,)))
+_EXECUTE = bytes((COM_STMT_EXECUTE,))
+# Bytes of a prepared statement's text that are shown, as many as of a statement in a text of its own.
+_TEXT_SIZE = 1024
 
 
 class Keeper(Shape):
@@ -54,6 +69,7 @@ class ClientSession(Holding):
         identity: who the client is, None before it has told.
         peer: where it comes from.
         told: what servers were told by KILL QUERY of the statement that runs.
+        statements: all that the client may ask, if it has no server; else None.
     """
 
     _log = Logger()
@@ -64,11 +80,13 @@ class ClientSession(Holding):
         self.identity: Identity | None = None
         self.peer = Peer()
         self.told = Told()
+        self.statements: IStatements | None = None
         self._keeper = keeper
         self._login: Login | None = Login(self, surroundings)
         self._timer: Any = None
         self._mark_timer: Any = None
         self._privileges: Privileges | None = None
+        self._taken: ServerSession | None = None
 
     # -- the login ----------------------------------------------------------------------------------------------------
 
@@ -99,9 +117,6 @@ class ClientSession(Holding):
             response: the bytes that tell the client.
             rest: what the client has sent ahead.
         """
-        self._timer.cancel()
-        self._timer = None
-        self._login = None
         self.plan = plan
         self.repeatable = plan.can_repeat(opened.session.greeting)
         if len(self.surroundings.clusters.standings(plan.identity.cluster)) > 1:
@@ -110,9 +125,26 @@ class ClientSession(Holding):
         if plan.response.database:
             self.state.use(plan.response.database)
         self.tracker = Tracker(plan.agreed, self.surroundings.plain)
-        self.tracker.status = self.status = parse_ok(opened.ok, plan.agreed).status
+        ok = parse_ok(opened.ok, plan.agreed)
+        self.tracker.status = self.status = ok.status
+        self._privileges = told_privileges(ok)
         self.learn_changes((opened.ok,))
+        opened.session.client = self
         self._bind(opened.session)
+        self._enter(response, rest)
+
+    def admitted(self, plan: LoginPlan, statements: IStatements, response: bytes, rest: bytes) -> None:
+        """Go over to commands that the proxy alone will answer; the arguments are as in `logged_in`."""
+        self.plan = plan
+        self.statements = statements
+        self.tracker = WatchfulTracker(plan.agreed, self.surroundings.plain)
+        self.tracker.status = self.status = SERVER_STATUS_AUTOCOMMIT
+        self._enter(response, rest)
+
+    def _enter(self, response: bytes, rest: bytes) -> None:
+        self._timer.cancel()
+        self._timer = None
+        self._login = None
         self.transport.write(response)
         self._log.info("client session {cs_id} opened: {identity}", cs_id=self.cs_id, identity=self.identity)
         if self.observed:
@@ -123,7 +155,14 @@ class ClientSession(Holding):
 
     def look(self, command: bytes) -> None:
         """Decide about a command that may concern the proxy."""
-        look(self, command)
+        if self.statements is None:
+            look(self, command)
+        else:
+            look_serverless(self, self.statements, command)
+
+    def execute_own(self, statement: PreparedStatement, command: bytes) -> None:
+        """Answer a command about a statement that the proxy executes itself."""
+        execute_own(self, statement, command)
 
     def became(self, plan: LoginPlan, repeatable: bool) -> None:
         """Be another user from now on, in a fresh session."""
@@ -184,19 +223,34 @@ class ClientSession(Holding):
             ),
             seconds=now - self.since,
             transaction_seconds=now - self.transaction_since if in_transaction else 0.0,
-            statement=decode_text(self.statement[1:]) if self.statement[:1] in _WITH_TEXT else "",
-            program=self._program(),
+            statement=self.text,
+            program=self._attribute("program_name"),
             pins=(
                 *sorted(self.state.pins),
                 *(("open cursors",) if self.binary is not None and self.binary.cursors else ()),
             ),
-            bar="" if self.repeatable or self.plan is None else CANNOT_REPEAT,
+            bar="" if self.repeatable or self.plan is None or self.statements is not None else CANNOT_REPEAT,
+            command=COMMAND_NAMES.get(self.statement[0], "") if self.statement else "",
+            being_killed=bool(self.mark),
+            bytes_in=self.bytes_in,
+            bytes_out=self.bytes_out,
+            statements=self.command_count,
+            client=self._attribute("_client_name"),
+            client_version=self._attribute("_client_version"),
         )
 
-    def _program(self) -> str:
-        """Return what the client called itself in its connect attributes, or an empty string."""
+    @property
+    def text(self) -> str:
+        """Return the beginning of the SQL text that runs now or ran last; empty if that command had none."""
+        command = self.statement
+        if command[:1] == _EXECUTE and self.binary is not None:
+            return decode_text(self.binary.text_of(command)[:_TEXT_SIZE])
+        return decode_text(command[1:]) if command[:1] in _WITH_TEXT else ""
+
+    def _attribute(self, name: str) -> str:
+        """Return one of the client's connect attributes, or an empty string."""
         attributes = self.plan.response.attributes if self.plan is not None else ()
-        return next((each.value for each in attributes if each.name == "program_name"), "")
+        return next((each.value for each in attributes if each.name == name), "")
 
     async def privileges(self) -> Privileges:
         """Return what the server grants this session's account; it is asked once.
@@ -236,8 +290,9 @@ class ClientSession(Holding):
             The server session that still runs a statement of it, if one does: it is the caller's now, to stop it on
             its server and to drop it.
         """
+        waits = self.statement_running and not self.tracker.sending and not self.tracker.answered
         running = self._take_running()
-        if running is None or self.tracker.answered:
+        if not waits:
             self.drop(CloseReason.KILLED, why)
         else:
             self.send_error(interrupted(why))
@@ -261,8 +316,44 @@ class ClientSession(Holding):
         """Let go of the server session that runs a statement, if one does; not if it has only a part of one."""
         running = self.bound if self.statement_running and not self.tracker.sending else None
         if running is not None:
+            running.transaction_lost = bool(self.status & SERVER_STATUS_IN_TRANS)
             running.owner = self.bound = None
+            self._taken = running
         return running
+
+    def _opening(self, server: ServerSession | None) -> None:
+        super()._opening(server)
+        if server is not None:
+            server.client = self
+
+    def obituary(self) -> EndedSession | None:
+        """Return what the history is to remember; None if the client never said who it is and just went away.
+
+        Load balancers connect so every few seconds, to find out whether the proxy is there.
+        """
+        if self.identity is None and self.reason is CloseReason.CLIENT_LOST:
+            return None
+        server = self.bound or self._taken
+        now = self.surroundings.reactor.seconds()
+        return EndedSession(
+            ended_at=now,
+            kind=SessionKind.CLIENT,
+            cs_id=self.cs_id,
+            ss_id=server.ss_id if server is not None else 0,
+            seconds=now - self.began,
+            identity=self.identity,
+            host=self.peer.host,
+            port=self.peer.port,
+            server=server.address if server is not None else None,
+            server_sessid=server.server_sessid if server is not None else 0,
+            reason=self.reason or CloseReason.CLIENT_LOST,
+            detail=self.detail[:DETAIL_SIZE],
+            statement=self.text,
+            bytes_in=self.bytes_in,
+            bytes_out=self.bytes_out,
+            statements=self.command_count,
+            transaction_lost=bool(self.status & SERVER_STATUS_IN_TRANS),
+        )
 
     def closing(self) -> None:
         """End all that belongs to this session but its own transport."""

@@ -5,29 +5,35 @@ Every other command goes to the server unseen.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
 from attrs import evolve
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 
-from odptwist.answers import Answer, Column, ColumnType, Table
-from odptwist.errors import BAD_PROXY_STATEMENT, SqlError, server_lost
-from odptwist.identity import Identity
+from odptwist.answers import Answer, Column, ColumnType, Done, Table
+from odptwist.errors import MalformedPacket, SqlError, server_lost
+from odptwist.identity import PROXY_TENANT, Identity
+from odptwist.interfaces import FoundStatement
+from odptwist.machines.connection_id import mentions_id, with_id
 from odptwist.machines.exchange import SHAPES, Tracker
+from odptwist.machines.parameters import Template
+from odptwist.machines.prepared import PreparedStatement
 from odptwist.machines.server_login import ASK_AGAIN_ANSWER, ASK_AGAIN_PLUGIN, server_user
 from odptwist.machines.session_state import Effects, SessionState, effects_of
 from odptwist.sessions.binary import BinaryStatements, Remark
-from odptwist.sessions.login import EMPTY_PASSWORDS, Peer, identify
+from odptwist.sessions.login import EMPTY_PASSWORDS, identify
 from odptwist.sessions.opening import check_tenant
+from odptwist.sessions.peer import Peer
 from odptwist.sessions.server import LoginPlan, ServerSession
 from odptwist.sessions.surroundings import Surroundings
 from odptwist.snapshots import Asker
-from odptwist.sqltext import has_word
+from odptwist.sqltext import has_word, tokens
 from odptwist.wire.constants import (
     COM_CHANGE_USER,
     COM_INIT_DB,
+    COM_PROCESS_INFO,
     COM_PROCESS_KILL,
     COM_QUERY,
     COM_QUIT,
@@ -35,11 +41,16 @@ from odptwist.wire.constants import (
     COM_RESET_CONNECTION,
     COM_SET_OPTION,
     COM_STMT_CLOSE,
+    COM_STMT_EXECUTE,
+    COM_STMT_FETCH,
     COM_STMT_PREPARE,
+    COM_STMT_RESET,
     COM_STMT_SEND_LONG_DATA,
+    ER_MALFORMED_PACKET,
+    SERVER_STATUS_NO_BACKSLASH_ESCAPES,
 )
 from odptwist.wire.handshake import parse_change_user
-from odptwist.wire.primitives import decode_text
+from odptwist.wire.primitives import decode_text, encode_text
 
 # As a server answers SHOW WARNINGS; the code is ER_UNKNOWN_ERROR, for there is none for an unconfirmed kill.
 _WARNINGS = (
@@ -53,6 +64,7 @@ _WARNING_CODE = 1105
 class Commander(Protocol):
     """What a command needs of the client session that it came from."""
 
+    cs_id: int
     surroundings: Surroundings
     tracker: Tracker
     state: SessionState
@@ -73,8 +85,14 @@ class Commander(Protocol):
     def forward(self, data: bytes, on_end: Callable[[int], None] | None = None) -> None:
         """Send the command to the server; call `on_end` with the error code of its answer, 0 for none."""
 
-    def answer(self, answer: Deferred[Answer]) -> None:
-        """Answer the command when `answer` fires."""
+    def prepare_own(self, text: bytes, template: Template) -> PreparedStatement:
+        """Prepare a statement that the proxy executes itself; `SqlError` refuses it."""
+
+    def answer(self, answer: Deferred[Answer], binary: bool = False) -> None:
+        """Answer the command when `answer` fires; `binary`: it is COM_STMT_EXECUTE."""
+
+    def answer_prepared(self, number: int, parameters: int, columns: Sequence[Column]) -> None:
+        """Answer COM_STMT_PREPARE."""
 
     def answer_error(self, error: SqlError) -> None:
         """Answer the command with an error."""
@@ -117,19 +135,51 @@ def _query(session: Any, command: bytes) -> None:
     except SqlError as refusal:
         session.answer_error(refusal)
         return
-    warning = session.take_warning()
-    if warning and text.strip(" \t\r\n;").upper().split() == ["SHOW", "WARNINGS"]:
+    warnings = show_warnings(text, session.take_warning())
+    if warnings is not None:
         session.tracker.skip()
-        session.answer(succeed(Table(_WARNINGS, (("Warning", _WARNING_CODE, warning),))))
+        session.answer(succeed(warnings))
     elif found is None:
+        changed = _with_own_id(session, command)
+        if changed is not command:
+            text = decode_text(changed[1:])
         effects = effects_of(text)
         several = ";" in text.rstrip("; \t\r\n")
         if several and not session.tracker.whole:
             effects = evolve(effects, pins=(*effects.pins, "what a long text of several statements may have set"))
-        _forward_with(session, effects, several)
+        _forward_with(session, effects, several, changed)
     else:
         session.tracker.skip()
         session.answer(statements.answer(found, session.asker(), session.surroundings.directory))
+
+
+def show_warnings(text: str, warning: str) -> Table | None:
+    """Return the answer to SHOW WARNINGS after a statement of the proxy's own that warned; None if it is not that."""
+    if not warning or text.strip(" \t\r\n;").upper().split() != ["SHOW", "WARNINGS"]:
+        return None
+    return Table(_WARNINGS, (("Warning", _WARNING_CODE, warning),))
+
+
+def _with_own_id(session: Commander, command: bytes) -> bytes:
+    """Return a COM_QUERY or COM_STMT_PREPARE that gets this session's number where it asks for the server's.
+
+    That is the same object if it does not ask, or if the text is not there as a whole.
+    """
+    tracker = session.tracker
+    if not (session.surroundings.ids.one_everywhere and tracker.whole and mentions_id(command)):
+        return command
+    if tracker.status & SERVER_STATUS_NO_BACKSLASH_ESCAPES and b"\\" in command:
+        return command  # which quotes end a string is not known
+    text = decode_text(command[1:])
+    changed = with_id(text, session.cs_id)
+    return command if changed == text else command[:1] + encode_text(changed)
+
+
+def _process_info(session: Commander, command: bytes) -> None:
+    if session.surroundings.ids.one_everywhere:
+        _query(session, bytes((COM_QUERY,)) + b"SHOW PROCESSLIST")
+    else:
+        session.forward(session.tracker.take())
 
 
 def _process_kill(session: Commander, command: bytes) -> None:
@@ -138,25 +188,65 @@ def _process_kill(session: Commander, command: bytes) -> None:
 
 
 def _prepare(session: Commander, command: bytes) -> None:
-    text = decode_text(command[1:])
     try:
-        refused = session.surroundings.statements.find(text) is not None
-    except SqlError as refusal:
-        if refusal.code != BAD_PROXY_STATEMENT:
-            session.answer_error(refusal)
+        template, found = _find_own(session, decode_text(command[1:]))
+        if found is not None:
+            if not session.tracker.whole:
+                raise SqlError(8007, "HY000", "internal cmd value is too long")
+            statement = session.prepare_own(command[1:], template)
+            session.tracker.skip()
+            columns = session.surroundings.statements.columns(found)
+            session.answer_prepared(statement.number, statement.parameters, columns)
             return
-        refused = True  # a proxy statement with parameters, for instance
-    if refused:
-        error = SqlError(1295, "HY000", "This command is not supported in the prepared statement protocol yet")
-        session.answer_error(error)
-        return
-    remark = Remark(effects_of(text), session.surroundings.classifier.classify(command))
-    try:
-        session.prepare(command[1:] if session.tracker.whole else None, remark)
+        changed = _with_own_id(session, command)
+        effects = effects_of(decode_text(changed[1:]))
+        remark = Remark(effects, session.surroundings.classifier.classify(changed))
+        session.prepare(changed[1:] if session.tracker.whole else None, remark)
     except SqlError as refusal:
         session.answer_error(refusal)
     else:
-        session.forward(session.tracker.take())
+        session.forward(_taken(session, changed))
+
+
+def _find_own(session: Commander, text: str) -> tuple[Template, FoundStatement | None]:
+    """Return the proxy statement that a text with parameters is, None if it is one of the server's."""
+    statements = session.surroundings.statements
+    template = Template((text,))
+    if "?" in text:
+        first = next(tokens(text), None)
+        if first is not None and first.word in statements.first_words:
+            template = Template.of(text)
+    return template, statements.find(template.sample)
+
+
+def execute_own(session: Commander, statement: PreparedStatement, command: bytes) -> None:
+    """Answer a framed command about a prepared statement that the proxy executes itself."""
+    binary = session.binary
+    if binary is None:
+        return
+    surroundings = session.surroundings
+    try:
+        if command[4] == COM_STMT_RESET:
+            binary.reset_own(statement)
+            session.answer(succeed(Done()))
+        elif command[4] == COM_STMT_EXECUTE:
+            found = surroundings.statements.find(binary.fill_own(statement, command))
+            if found is None:  # a plugin's, which knows better with these values
+                raise _not_prepared()
+            answer = surroundings.statements.answer(found, session.asker(), surroundings.directory)
+            session.answer(answer, binary=True)
+        elif command[4] == COM_STMT_FETCH:
+            raise SqlError(1421, "HY000", f"The statement ({statement.number}) has no open cursor.")
+        else:
+            raise _not_prepared()
+    except SqlError as refusal:
+        session.answer(fail(refusal))
+    except MalformedPacket as fault:
+        session.answer(fail(SqlError(ER_MALFORMED_PACKET, "HY000", f"Malformed communication packet: {fault}")))
+
+
+def _not_prepared() -> SqlError:
+    return SqlError(1295, "HY000", "This command is not supported in the prepared statement protocol yet")
 
 
 def _close(session: Commander, command: bytes) -> None:
@@ -202,6 +292,8 @@ def _change_user(session: Commander, command: bytes) -> None:
             raise SqlError(1153, "08S01", "Got a packet bigger than 'max_allowed_packet' bytes")
         change = parse_change_user(command, plan.agreed)
         identity = identify(change.user, session.surroundings.clusters, session.peer.host)
+        if identity.tenant == PROXY_TENANT:
+            raise SqlError(1045, "28000", "COM_CHANGE_USER cannot lead to an account of the proxy's: connect again")
         if session.identity is None or identity.cluster != session.identity.cluster:
             raise SqlError(1045, "28000", "COM_CHANGE_USER cannot lead to another cluster: connect again")
         check_tenant(session.surroundings, identity, server.greeting, session.peer.host)
@@ -223,9 +315,16 @@ def _change_user(session: Commander, command: bytes) -> None:
     )
 
 
-def _forward_with(session: Commander, effects: Effects, several: bool = False) -> None:
+def _forward_with(session: Commander, effects: Effects, several: bool = False, changed: bytes | None = None) -> None:
     """Send the command on, and learn what it leaves behind; of several statements, one may fail after others."""
-    session.forward(session.tracker.take(), partial(_learn, session.state, effects, several) if effects else None)
+    sent = _taken(session, changed)
+    session.forward(sent, partial(_learn, session.state, effects, several) if effects else None)
+
+
+def _taken(session: Commander, changed: bytes | None) -> bytes:
+    """Begin the exchange of the command in hand, and return what goes to the server: perhaps a changed command."""
+    tracker = session.tracker
+    return tracker.take() if changed is None or changed == tracker.command else tracker.replace(changed)
 
 
 def _learn(state: SessionState, effects: Effects, several: bool, error: int) -> None:
@@ -239,6 +338,7 @@ _CONCERNS: dict[int, Callable[[Commander, bytes], None]] = {
     COM_QUIT: _quit,
     COM_INIT_DB: _init_db,
     COM_QUERY: _query,
+    COM_PROCESS_INFO: _process_info,
     COM_PROCESS_KILL: _process_kill,
     COM_CHANGE_USER: _change_user,
     COM_REGISTER_SLAVE: _register_slave,

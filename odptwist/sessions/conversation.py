@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IPushProducer
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from odptwist.answers import Answer, Table
+from odptwist.answers import Answer, Column, Table
 from odptwist.errors import CloseReason, OdpError, SqlError, WireError
 from odptwist.machines.exchange import FORWARD, LOOK
 from odptwist.machines.session_state import SessionState
@@ -27,7 +28,7 @@ from odptwist.wire.constants import (
 )
 from odptwist.wire.framing import frame
 from odptwist.wire.responses import Ok, SchemaChanged, err_for, parse_ok
-from odptwist.wire.resultset import encode_table
+from odptwist.wire.resultset import encode_prepared, encode_table_in_parts
 
 # What a client may send ahead of the response in flight before its reading is paused.
 _AHEAD_LIMIT = 64 * 1024
@@ -38,6 +39,8 @@ _LASTING_STATUS = (
     | SERVER_STATUS_IN_TRANS_READONLY
     | SERVER_STATUS_NO_BACKSLASH_ESCAPES
 )
+# Bytes of a result set of the proxy's own: ODP's `internal_cmd_mem_limited` (spec 1.4).
+_TABLE_LIMIT = 16 * 1024 * 1024
 # How much of a statement observers are shown: the command byte and 1,024 bytes.
 _SHOWN = 1025
 
@@ -66,6 +69,8 @@ class Conversation(Session):
         rest_to: the server session that gets the rest of a long piece of long data, or None.
         unsent: what waits for a server session: the command in flight, as far as it has come.
         doom: why it ends as soon as the answer in hand is out, or None.
+        bytes_in: how many came from the client after the login.
+        bytes_out: how many went to it.
     """
 
     _log = Logger()
@@ -90,6 +95,8 @@ class Conversation(Session):
         self.mark = ""
         self.doom: CloseReason | None = None
         self.unsent: tuple[bytes, ...] = ()
+        self.bytes_in = self.bytes_out = 0
+        self._own_answers = 0
         self.observed = bool(surroundings.observers)
         self._noted = 0
         self._warning = ""
@@ -133,6 +140,11 @@ class Conversation(Session):
         return self.tracker is not None and self.tracker.awaiting
 
     @property
+    def command_count(self) -> int:
+        """How many commands were answered, by a server or the proxy, or are in flight."""
+        return self._own_answers + (self.tracker.number if self.tracker is not None else 0)
+
+    @property
     def unfinished(self) -> bool:
         """Whether a statement runs or a transaction is open."""
         return self.statement_running or bool(self.status & SERVER_STATUS_IN_TRANS)
@@ -146,6 +158,7 @@ class Conversation(Session):
             if tracker is None:
                 self.login_received(data)
                 return
+            self.bytes_in += len(data)
             if self.reason is not None:
                 return
             verdict = tracker.client(data)
@@ -213,6 +226,7 @@ class Conversation(Session):
                 except SqlError as refusal:
                     self.refuse_exchange(refusal)
                     return
+            server.bytes_out += len(data)
             server.transport.write(data)
         else:
             self.unsent += (data,)
@@ -305,11 +319,16 @@ class Conversation(Session):
 
     # -- answers of the proxy's own -----------------------------------------------------------------------------------
 
-    def answer(self, answer: Deferred[Answer]) -> None:
-        """Answer the command in hand, which the tracker has skipped, when `answer` fires."""
-        self.run(self._answer(answer))
+    def answer(self, answer: Deferred[Answer], binary: bool = False) -> None:
+        """Answer the command in hand, which the tracker has skipped, when `answer` fires.
 
-    async def _answer(self, coming: Deferred[Answer]) -> None:
+        Args:
+            answer: fails with a `SqlError`, or not at all.
+            binary: answers COM_STMT_EXECUTE.
+        """
+        self.run(self._answer(answer, binary))
+
+    async def _answer(self, coming: Deferred[Answer], binary: bool) -> None:
         self._warning = ""
         try:
             answer = await coming
@@ -321,18 +340,51 @@ class Conversation(Session):
         status = self.tracker.status & _LASTING_STATUS
         agreed = self.plan.agreed if self.plan is not None else 0
         if isinstance(answer, Table):
-            self.transport.write(encode_table(answer, 1, agreed, status))
+            try:
+                await self._say_table(encode_table_in_parts(answer, 1, agreed, status, binary))
+            except SqlError as refusal:
+                self.send_error(refusal)
+                self._answered(refusal.code)
+                return
         else:
             if answer.warnings:
                 self._warning, self._warned_at = answer.message, self.tracker.number
             ok = Ok(0, 0, status, answer.warnings, answer.message.encode())
-            self.transport.write(frame(ok.encode(agreed), 1))
+            self.say(frame(ok.encode(agreed), 1))
+        self._answered(0)
+
+    async def _say_table(self, parts: Iterator[bytes]) -> None:
+        """Send the parts of a result set; a large one is made while the other sessions go on.
+
+        Raises:
+            SqlError: 4024, it is too large; nothing was sent.
+        """
+        made, size = [next(parts)], 0
+        for part in parts:
+            await deferLater(self.surroundings.reactor, 0)
+            made.append(part)
+            size += len(part)
+            if size > _TABLE_LIMIT:
+                raise SqlError(4024, "HY000", "Buffer not enough")
+        for part in made:
+            self.say(part)
+
+    def answer_prepared(self, number: int, parameters: int, columns: Sequence[Column]) -> None:
+        """Answer a COM_STMT_PREPARE that the tracker has skipped."""
+        agreed = self.plan.agreed if self.plan is not None else 0
+        self.say(encode_prepared(number, parameters, columns, agreed, self.tracker.status & _LASTING_STATUS))
         self._answered(0)
 
     def take_warning(self) -> str:
         """Return what the statement before warned of, if that was one of the proxy's own, and forget it."""
         warning, self._warning = self._warning, ""
         return warning if self._warned_at == self.tracker.number else ""
+
+    def answer_packet(self, payload: bytes) -> None:
+        """Answer the command in hand with one packet, without a server."""
+        self.tracker.skip()
+        self.say(frame(payload, 1))
+        self._answered(0)
 
     def answer_error(self, error: SqlError) -> None:
         """Answer the command in hand with an error, without a server."""
@@ -341,6 +393,7 @@ class Conversation(Session):
         self._answered(error.code)
 
     def _answered(self, error: int) -> None:
+        self._own_answers += 1
         self.finished(error)
         if self.doom is not None:
             self.end(self.doom, reset=True)
@@ -359,9 +412,14 @@ class Conversation(Session):
             self.tracker.done()
             self.go_on()
 
+    def say(self, packets: bytes) -> None:
+        """Send the client packets of the proxy's own."""
+        self.bytes_out += len(packets)
+        self.transport.write(packets)
+
     def send_error(self, error: OdpError) -> None:
         """Send the ERR packet that answers the command in hand."""
-        self.transport.write(frame(err_for(error).encode(), 1))
+        self.say(frame(err_for(error).encode(), 1))
 
     # -- flow control: each side is read as fast as the other takes it ------------------------------------------------
 

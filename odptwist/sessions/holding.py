@@ -8,10 +8,13 @@ is made like the client session: what has changed since it last served is replay
 
 from __future__ import annotations
 
+import re
+
 from twisted.logger import Logger
 
 from odptwist.errors import CloseReason, OdpError, SqlError, WireError, server_lost
 from odptwist.machines.classification import Classification, Kind
+from odptwist.machines.parameters import Template
 from odptwist.machines.prepared import PreparedStatement
 from odptwist.sessions.binary import TOO_MANY_PREPARED, BinaryStatements, Remark
 from odptwist.sessions.reaching import CANNOT_REPEAT, Reaching, name_losses
@@ -31,6 +34,7 @@ from odptwist.wire.responses import err_for, parse_err
 # primary: on a replica it would keep the writes that follow from going anywhere else.
 _STAYS = Classification(Kind.LAST, None)
 _LEAVES = Classification(Kind.NEUTRAL, None)
+_BEGIN = re.compile(rb"\s*+(?:begin|start)(?!\w)", re.IGNORECASE)
 _LEAVING = frozenset((COM_CHANGE_USER, COM_REGISTER_SLAVE, COM_SET_OPTION))
 # A command of at most this size is kept while it runs, to be sent once more if its server is lost or refuses it.
 _AGAIN_LIMIT = 64 * 1024
@@ -52,7 +56,7 @@ class Holding(Reaching):
             command: the command packet, or its beginning.
 
         Returns:
-            False if the command was refused, and answered.
+            False if the command was refused, and answered, or will be by the proxy.
         """
         self._again = b""
         self._target = None
@@ -64,6 +68,12 @@ class Holding(Reaching):
                 self.refuse_exchange(refusal)
                 return False
             statement = self.binary.statement
+            if self.binary.own is not None:
+                # The exchange is not one of a server's any more.
+                self.tracker.forget()
+                self.tracker.hold()
+                self.execute_own(self.binary.own, command)
+                return False
         whole = not self.tracker.sending and len(command) <= _AGAIN_LIMIT
         if statement is not None and statement.sole is not None:
             self._move_to(statement)
@@ -89,7 +99,8 @@ class Holding(Reaching):
             found = self.surroundings.classifier.classify(command[4:])
         else:
             found = _LEAVES if command[4] in _LEAVING else _STAYS
-        free = choice.decide(found, self.status, self.state)
+        begins = command[4] == COM_QUERY and found.kind is Kind.NEUTRAL and _BEGIN.match(command, 5) is not None
+        free = choice.decide(found, begins, self.status, self.state)
         if command[4] == COM_STMT_PREPARE:
             choice.writes = False
         return free
@@ -110,8 +121,10 @@ class Holding(Reaching):
     def _move(self) -> None:
         """Bind a server session at the server that the choice wants, if one is ready; else rest the present one."""
         choice, bound = self.choice, self.bound
-        address = choice.address() if choice is not None else None
-        if address is None or bound is None or bound.address == address or not self.repeatable:
+        if choice is None or bound is None or not self.repeatable:
+            return
+        address = choice.address()
+        if bound.address == address or (address is None and not choice.awaits_primary()):
             return
         self._target = address
         self._rest(bound)
@@ -141,6 +154,20 @@ class Holding(Reaching):
             self.binary = BinaryStatements()
             self.choosing = True
         self.binary.admit(text, remark)
+
+    def prepare_own(self, text: bytes, template: Template) -> PreparedStatement:
+        """Prepare a statement that the proxy executes itself.
+
+        Raises:
+            SqlError: 1461, there are too many statements.
+        """
+        if self.binary is None:
+            self.binary = BinaryStatements()
+            self.choosing = True
+        return self.binary.add_own(text, template)
+
+    def execute_own(self, statement: PreparedStatement, command: bytes) -> None:
+        """Answer a command about a statement that the proxy executes itself."""
 
     def responded(self) -> None:
         """Be told that the response in flight has ended and was passed on."""

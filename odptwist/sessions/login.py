@@ -8,13 +8,14 @@ from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
 
 from odptwist.errors import CloseReason, LoginRefused, ServerUnreachable, SqlError, WireError
-from odptwist.identity import Identity, parse_user_name
-from odptwist.interfaces import IClusters
+from odptwist.identity import PROXY_TENANT, Identity, parse_user_name
+from odptwist.interfaces import IClusters, IStatements
 from odptwist.machines.client_login import ClientLogin
 from odptwist.machines.effects import Identified
 from odptwist.machines.server_login import FALLBACK, NATIVE_PASSWORD, PASSED_ON
 from odptwist.sessions.inbox import DIALOGUE_LIMIT
 from odptwist.sessions.opening import Opened, access_denied, check_tenant, open_server_session, try_servers
+from odptwist.sessions.peer import Peer
 from odptwist.sessions.server import LoginPlan, ServerSession
 from odptwist.sessions.surroundings import Surroundings
 from odptwist.snapshots import Purpose, ServerTraits
@@ -26,7 +27,7 @@ from odptwist.wire.constants import (
 )
 from odptwist.wire.framing import Deframer
 from odptwist.wire.handshake import AuthSwitchRequest, Greeting, HandshakeResponse
-from odptwist.wire.responses import err_for
+from odptwist.wire.responses import Ok, err_for
 from odptwist.wire.scramble import new_salt, recover_sha1
 
 # Greeted like this as long as no server has told what it can do: with what all have.
@@ -41,14 +42,6 @@ _UNHEARD = ServerTraits(
 EMPTY_PASSWORDS = (b"", b"\0")
 
 
-@frozen
-class Peer:
-    """Where a client comes from; `host` is empty and `port` 0 for a Unix socket."""
-
-    host: str = ""
-    port: int = 0
-
-
 class Entrant(Protocol):
     """What a login needs of the client session that it belongs to."""
 
@@ -60,6 +53,9 @@ class Entrant(Protocol):
 
     def logged_in(self, plan: LoginPlan, opened: Opened, response: bytes, rest: bytes) -> None:
         """Be told that the login succeeded: send `response`, then take `rest` as the first bytes of commands."""
+
+    def admitted(self, plan: LoginPlan, statements: IStatements, response: bytes, rest: bytes) -> None:
+        """Be told that the login of an account of the proxy's own succeeded: go on as after `logged_in`, alone."""
 
     def end(self, reason: CloseReason, detail: str = "") -> None:
         """End after the last packet."""
@@ -137,6 +133,9 @@ class Login:
             identity = session.identity = identify(response.user, surroundings.clusters, session.peer.host)
             if response.auth_response in EMPTY_PASSWORDS:
                 response = evolve(response, auth_response=b"")
+            if identity.tenant == PROXY_TENANT:
+                await self._admit(machine, identity, response)
+                return
             key = await self._recover(identity, response) if response.auth_response else None
             plan = LoginPlan(response, identity, response.capabilities & self._promised, key, self._salt)
             opened = await try_servers(
@@ -159,21 +158,24 @@ class Login:
             self._over = True
             session.logged_in(plan, opened, machine.accept(opened.ok), self._deframer.take_rest())
 
+    async def _admit(self, machine: ClientLogin, identity: Identity, response: HandshakeResponse) -> None:
+        """Log a client in to the proxy itself, as an account of its own: no server hears of it."""
+        answer = await self._answer_natively(response) if response.auth_response else b""
+        statements = self._surroundings.own_accounts.admit(identity, self._session.peer.host, answer, self._salt)
+        plan = LoginPlan(response, identity, response.capabilities & self._promised)
+        ok = machine.accept(Ok(status=SERVER_STATUS_AUTOCOMMIT).encode(plan.agreed))
+        self._over = True
+        self._session.admitted(plan, statements, ok, self._deframer.take_rest())
+
     async def _recover(self, identity: Identity, response: HandshakeResponse) -> bytes | None:
         """Return SHA1(password), if the account's verifier is known and the client's answer fits it.
 
-        Where it does not fit, the server decides: its verifier may be newer. A client that answered by another login
-        method is asked again, by the one that the verifier is for.
+        Where it does not fit, the server decides: its verifier may be newer.
         """
         verifiers = await self._surroundings.verifiers_of(identity)
         if not verifiers:
             return None
-        answer = response.auth_response
-        if response.capabilities & CLIENT_PLUGIN_AUTH and response.plugin != NATIVE_PASSWORD:
-            self._answer = Deferred()
-            self._ask(AuthSwitchRequest(NATIVE_PASSWORD, self._salt + b"\0").encode())
-            answer = await self._answer
-            self._answer = None
+        answer = await self._answer_natively(response)
         for verifier in verifiers:
             key = recover_sha1(answer, self._salt, verifier)
             if key is not None:
@@ -181,6 +183,16 @@ class Login:
         if self._machine is not None and self._machine.asked:
             raise access_denied(str(identity.user), self._session.peer.host)
         return None
+
+    async def _answer_natively(self, response: HandshakeResponse) -> bytes:
+        """Return the client's answer to our salt by mysql_native_password; it is asked if it chose another method."""
+        if not response.capabilities & CLIENT_PLUGIN_AUTH or response.plugin == NATIVE_PASSWORD:
+            return response.auth_response
+        self._answer = Deferred()
+        self._ask(AuthSwitchRequest(NATIVE_PASSWORD, self._salt + b"\0").encode())
+        answer = await self._answer
+        self._answer = None
+        return answer
 
     def _opening(self, server: ServerSession | None) -> None:
         self.opening = server
@@ -209,7 +221,7 @@ class Login:
 
 
 def identify(user: str, clusters: IClusters, host: str) -> Identity:
-    """Read a user name.
+    """Read a user name; accounts of the proxy's own belong to its default cluster, whatever the name says.
 
     Raises:
         SqlError: 1045 if it is none, 4669 if its cluster is not known.
@@ -218,6 +230,8 @@ def identify(user: str, clusters: IClusters, host: str) -> Identity:
         identity = parse_user_name(user, clusters.names, clusters.default_name)
     except ValueError:
         raise access_denied(user, host) from None
+    if identity.tenant == PROXY_TENANT:
+        return evolve(identity, cluster=clusters.default_name)
     if identity.cluster not in clusters.names:
         raise SqlError(4669, "HY000", "cluster not exist")
     return identity

@@ -5,13 +5,15 @@ Source: spec section 2.3; MySQL reference manual, "SHOW PROCESSLIST Statement".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import Protocol
+
+from attrs import frozen
 
 from odptwist.answers import Column, ColumnType, Table, Value
 from odptwist.errors import SqlError
 from odptwist.sessions.ids import SessionIds
-from odptwist.sessions.login import Peer
+from odptwist.sessions.peer import Peer
 from odptwist.sessions.server import ServerSession
 from odptwist.wire.constants import (
     FIELD_TYPE_DOUBLE,
@@ -40,17 +42,16 @@ class Listed(Protocol):
     peer: Peer
 
 
-async def read_processes(
-    session: ServerSession, full: bool, ids: SessionIds, owner: Callable[[int], tuple[Listed | None, bool]]
-) -> Table:
-    """Ask a server between two exchanges for its processes, and return them as clients of this proxy know them.
+@frozen
+class Owned:
+    """Whose a server session is, and whether the asker may see that client session."""
 
-    Args:
-        session: the asker's; the server shows what its account may see.
-        full: whether statements are wanted as a whole.
-        ids: of this proxy's client sessions.
-        owner: tells whose server session a connection id of this server is, None if nobody's; and whether the asker
-            may see it.
+    client: Listed
+    visible: bool
+
+
+async def ask_processes(session: ServerSession, full: bool) -> ResultReader:
+    """Ask a server between two exchanges for the processes that it shows to the session's account.
 
     Raises:
         SqlError: the server refuses.
@@ -60,25 +61,40 @@ async def read_processes(
     await session.read(f"SHOW {'FULL ' if full else ''}PROCESSLIST", reader, LIST_LIMIT)
     if reader.error is not None:
         raise SqlError(reader.error.code, reader.error.sqlstate, reader.error.message)
-    columns = tuple(map(_column, reader.columns))
+    return reader
+
+
+def tell_processes(processes: ResultReader, ids: SessionIds, owners: Mapping[int, Owned]) -> Table:
+    """Return a server's processes as clients of this proxy know them.
+
+    Args:
+        processes: as the server tells them.
+        ids: of this proxy's client sessions.
+        owners: of its server sessions at this server, by connection id.
+    """
+    columns = tuple(map(_column, processes.columns))
     places = {column.name.lower(): place for place, column in enumerate(columns)}
     at_id, at_host = places.get("id"), places.get("host")
     rows = []
-    for raw in reader.rows:
+    for raw in processes.rows:
         row = list(_values(columns, raw))
         number = row[at_id] if at_id is not None else None
         if at_id is not None and isinstance(number, int):
-            client, visible = owner(number)
-            if not visible:
+            owned = owners.get(number)
+            if owned is None:
+                row[at_id] = 0 if ids.is_own(number) else number  # a stranger must not look like one of our clients
+            elif not owned.visible:
                 continue
-            if client is not None:
-                row[at_id] = client.cs_id
+            else:
+                row[at_id] = owned.client.cs_id
                 if at_host is not None:
-                    row[at_host] = f"{client.peer.host}:{client.peer.port}" if client.peer.host else "localhost"
-            elif ids.is_own(number):
-                row[at_id] = 0  # a stranger whose number means one of our clients
+                    row[at_host] = _host(owned.client.peer)
         rows.append(tuple(row))
     return Table(columns, tuple(rows))
+
+
+def _host(peer: Peer) -> str:
+    return f"{peer.host}:{peer.port}" if peer.host else "localhost"
 
 
 def _column(definition: ColumnDefinition) -> Column:

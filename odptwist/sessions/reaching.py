@@ -25,11 +25,12 @@ from odptwist.errors import (
 from odptwist.sessions.binary import BinaryStatements
 from odptwist.sessions.choice import Choice
 from odptwist.sessions.conversation import Conversation
-from odptwist.sessions.opening import open_server_session, try_servers
+from odptwist.sessions.opening import NO_ROOM, open_server_session, try_servers
 from odptwist.sessions.server import LoginPlan, ServerSession
 from odptwist.sessions.surroundings import Surroundings
 from odptwist.snapshots import Address, Purpose
 from odptwist.wire.constants import SERVER_STATUS_IN_TRANS
+from odptwist.wire.responses import parse_err
 
 CANNOT_REPEAT = "the proxy cannot log in again for this account"
 
@@ -111,6 +112,7 @@ class Reaching(Conversation):
             losses += self.binary.lost(session)
         if tracker.status & SERVER_STATUS_IN_TRANS:
             losses.insert(0, "the transaction, which was rolled back")
+            session.transaction_lost = True
         self.state.pins.clear()
         tracker.status &= ~SERVER_STATUS_IN_TRANS
         self.status = tracker.status
@@ -127,7 +129,8 @@ class Reaching(Conversation):
         try:
             server = await self._reach(evolve(plan, response=evolve(plan.response, database=self.state.database)))
         except LoginRefused as refusal:
-            self.repeatable = bool(self.pool)
+            if parse_err(refusal.payload).code not in NO_ROOM:
+                self.repeatable = bool(self.pool)
             self.refuse_exchange(refusal)
         except OdpError as fault:
             self.refuse_exchange(fault)
@@ -173,6 +176,9 @@ class Reaching(Conversation):
         addresses = self.surroundings.servers_for(
             plan.identity, choice.purpose if choice is not None else Purpose.LOGIN
         )
+        if not addresses and self._refused is None and choice is not None and not choice.awaits_primary():
+            # There is no primary, and none is expected: any server gives a clearer error than we can.
+            addresses = self.surroundings.servers_for(plan.identity, Purpose.LOGIN)
         target = self._target or (choice.address() if choice is not None else None)
         out = {*unsuitable, self._avoided}
         if self._refused is not None and self._refused[1] == self.surroundings.clusters.generation:
@@ -219,7 +225,7 @@ class Reaching(Conversation):
         except LoginRefused:
             if not self.pool or self.choice is None:
                 raise
-            # An account that has not come to this replica yet, for instance; the others know it.
+            # It has no room, or the account has not come to this replica yet; the others may be better off.
             self.choice.avoid(address)
             raise _Unsuitable(address) from None
         return await self._make_ready(opened.session)

@@ -9,16 +9,26 @@ from attrs import evolve
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import ServerFactory
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from odptwist.answers import Table
-from odptwist.errors import CloseReason, OdpError, SqlError, not_owner, server_lost, unknown_thread
+from odptwist.errors import (
+    CloseReason,
+    OdpError,
+    ServerSessionLost,
+    SqlError,
+    WireError,
+    not_owner,
+    server_lost,
+    unknown_thread,
+)
 from odptwist.identity import Identity
 from odptwist.interfaces import IAccessPolicy, ISessionDirectory, IStatistics
 from odptwist.sessions.client import ClientSession
 from odptwist.sessions.kill import kill_query, kill_server_session, kill_session, stop_abandoned
-from odptwist.sessions.processlist import read_processes
+from odptwist.sessions.processlist import Owned, ask_processes, tell_processes
 from odptwist.sessions.ruled import RuledSession
 from odptwist.sessions.server import ServerSession
 from odptwist.sessions.surroundings import Surroundings
@@ -28,6 +38,7 @@ from odptwist.snapshots import (
     Asker,
     ClientSessionSnapshot,
     Decision,
+    EndedSession,
     KillOutcome,
     KillReport,
     KillScope,
@@ -38,6 +49,9 @@ from odptwist.snapshots import (
 )
 
 T = TypeVar("T")
+
+# How many sessions are shown in one go, before others have their turn: a millisecond or less.
+_AT_ONCE = 50
 
 
 class Numbers:
@@ -145,14 +159,39 @@ class Registry(ServerFactory):
         return self._deferred(self._visible(asker))
 
     async def _visible(self, asker: Asker) -> Sequence[ClientSessionSnapshot]:
-        found = []
-        for cs_id in sorted(self._sessions):
+        found: list[ClientSessionSnapshot] = []
+        await self._visit(asker, found.append)
+        return found
+
+    def visit(self, asker: Asker, look: Callable[[ClientSessionSnapshot], None]) -> Deferred[None]:
+        """Show `look` each session that the asker may see; see `ISessionDirectory`."""
+        return self._deferred(self._visit(asker, look))
+
+    async def _visit(self, asker: Asker, look: Callable[[ClientSessionSnapshot], None]) -> None:
+        asker = await self._informed(asker)
+        for place, cs_id in enumerate(sorted(self._sessions), 1):
             session = self._sessions.get(cs_id)
-            if session is None:
-                continue
-            decision, asker = await self._decide(asker, Verb.SEE, session)
-            if decision is Decision.ALLOWED and session.reason is None:
-                found.append(session.snapshot())
+            if session is not None:
+                decision, asker = await self._decide(asker, Verb.SEE, session)
+                if decision is Decision.ALLOWED and session.reason is None:
+                    look(session.snapshot())
+            if not place % _AT_ONCE:
+                await deferLater(self.surroundings.reactor, 0)
+
+    def history(self, asker: Asker) -> Deferred[Sequence[EndedSession]]:
+        """Fire with the sessions that ended and that the asker may know of; see `ISessionDirectory`."""
+        return self._deferred(self._history(asker))
+
+    async def _history(self, asker: Asker) -> Sequence[EndedSession]:
+        asker = await self._informed(asker)
+        found = []
+        for place, ended in enumerate(self.surroundings.history.latest_first(), 1):
+            # Without its cs_id: that may be the asker's own by now, and says nothing about whose it was.
+            decision, asker = await self._judge(asker, Verb.SEE, 0, ended.identity)
+            if decision is Decision.ALLOWED:
+                found.append(ended)
+            if not place % _AT_ONCE:
+                await deferLater(self.surroundings.reactor, 0)
         return found
 
     def session(self, asker: Asker, number: int, exact: bool = False) -> Deferred[ClientSessionSnapshot]:
@@ -173,6 +212,7 @@ class Registry(ServerFactory):
             if decision is not Decision.INVISIBLE and session.reason is None:
                 visible.append(session)
         if number <= 0 or not visible:
+            await self._informed(asker)
             raise unknown_thread(number)
         if len(visible) > 1:
             raise _ambiguous(number, visible)
@@ -197,17 +237,26 @@ class Registry(ServerFactory):
         server = own.bound if own is not None else None
         if server is None:
             raise server_lost("SHOW PROCESSLIST needs a live server session: run another statement first")
-        return await read_processes(server, full, self.surroundings.ids, await self._owners(asker, server.address))
+        owners = await self._owners(asker, server.address)
+        try:
+            processes = await ask_processes(server, full)
+        except (ServerSessionLost, WireError) as fault:
+            raise server_lost(str(fault)) from fault
+        # Sessions came and went meanwhile: a row of one that may not be seen must not look like a stranger's.
+        owners.update(await self._owners(asker, server.address))
+        return tell_processes(processes, self.surroundings.ids, owners)
 
-    async def _owners(self, asker: Asker, address: Address) -> Callable[[int], tuple[ClientSession | None, bool]]:
-        """Return who tells whose the server sessions at a server are, and whether the asker may see them."""
-        owners: dict[int, tuple[ClientSession | None, bool]] = {}
-        for session in list(self._sessions.values()):
+    async def _owners(self, asker: Asker, address: Address) -> dict[int, Owned]:
+        """Return whose the server sessions at a server are, by connection id."""
+        owners: dict[int, Owned] = {}
+        for place, session in enumerate(list(self._sessions.values()), 1):
             here = [each.server_sessid for each in session.server_sessions if each.address == address]
             if here:
                 decision, asker = await self._decide(asker, Verb.SEE, session)
-                owners.update(dict.fromkeys(here, (session, decision is Decision.ALLOWED)))
-        return lambda number: owners.get(number, (None, True))
+                owners.update(dict.fromkeys(here, Owned(session, decision is Decision.ALLOWED)))
+            if not place % _AT_ONCE:
+                await deferLater(self.surroundings.reactor, 0)
+        return owners
 
     def may(self, asker: Asker, verb: Verb) -> Deferred[bool]:
         """Fire with whether an asker may do what concerns no session."""
@@ -216,6 +265,15 @@ class Registry(ServerFactory):
     async def _may(self, asker: Asker, verb: Verb) -> bool:
         decision, _ = await self._judge(asker, verb, 0, None)
         return decision is Decision.ALLOWED
+
+    async def _informed(self, asker: Asker) -> Asker:
+        """Return the asker with its privileges, if they could ever matter, although nothing depends on them now.
+
+        A session that it may not see costs its server a question. Without one here, it would be answered sooner where
+        there is no such session.
+        """
+        _, asker = await self._judge(asker, Verb.SEE, 0, evolve(asker.identity, user=""))  # nobody has such a name
+        return asker
 
     async def _decide(self, asker: Asker, verb: Verb, session: ClientSession) -> tuple[Decision, Asker]:
         return await self._judge(asker, verb, session.cs_id, session.identity)
@@ -274,13 +332,8 @@ class Registry(ServerFactory):
             if own is None:
                 raise unknown_thread(by.cs_id)
             victim = own
-        elif target.exact:
-            named = self._sessions.get(target.id)
-            if named is None:
-                raise unknown_thread(target.id)
-            victim = named
         else:
-            victim, by = await self._find(by, target.id)
+            victim, by = await self._find(by, target.id, target.exact)
         verb = Verb.KILL_QUERY if scope is KillScope.QUERY else Verb.KILL
         if target.ss_id is not None:
             verb = Verb.KILL_SERVER_SESSION

@@ -156,7 +156,9 @@ class Rules:
         self._old_at_end = min((each.least_transaction_seconds for each in at_once if each.is_timed), default=inf)
         # The earliest that a constant can be passed, from the change of a session that makes its time begin anew.
         self._soonest = _TICK + min((each for rule in rules for each in rule.timing.seconds), default=inf)
-        self._soonest_transaction = min((each for rule in rules for each in rule.timing.transaction_seconds), default=inf)
+        self._soonest_transaction = min(
+            (each for rule in rules for each in rule.timing.transaction_seconds), default=inf
+        )
 
     def statistics(self) -> Iterator[Statistic]:
         """Yield the counters of each rule."""
@@ -169,7 +171,7 @@ class Rules:
     def statement_started(self, session: Watched) -> None:
         """Be told that a statement was received; it may not have been sent on yet."""
         since = session.since
-        if self._age(session, since) >= self._old_at_start:
+        if self._old_at_start < inf and self._age(session, since) >= self._old_at_start:
             self._look_soon(session)
         if session.watch.comes_up > since + self._soonest:
             self._put(session, since + self._soonest - _TICK)
@@ -179,7 +181,7 @@ class Rules:
         if session.reason is not None:
             return
         since, watch = session.since, session.watch
-        if self._age(session, since) >= self._old_at_end:
+        if self._old_at_end < inf and self._age(session, since) >= self._old_at_end:
             self._look_soon(session)
         due = since + self._soonest
         if session.status & SERVER_STATUS_IN_TRANS and watch.transaction != session.transaction_since:

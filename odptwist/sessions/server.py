@@ -21,12 +21,14 @@ from odptwist.machines.effects import Ask, Greeted
 from odptwist.machines.exchange import Tracker
 from odptwist.machines.prepared import STATEMENTS_LIMIT, ServerStatements
 from odptwist.machines.server_login import ServerLogin, answer_question, server_response, takes_proxy_scramble
+from odptwist.sessions.history import DETAIL_SIZE
 from odptwist.sessions.inbox import DIALOGUE_LIMIT, Inbox
+from odptwist.sessions.peer import Peer
 from odptwist.sessions.session import Session
 from odptwist.sessions.surroundings import Surroundings
 from odptwist.sessions.transport import connect, watch_peer
-from odptwist.snapshots import Address, ServerSessionSnapshot, ServerTraits, Versions
-from odptwist.wire.constants import COM_QUERY, COM_QUIT
+from odptwist.snapshots import Address, EndedSession, ServerSessionSnapshot, ServerTraits, SessionKind, Versions
+from odptwist.wire.constants import COM_QUERY, COM_QUIT, SERVER_STATUS_IN_TRANS
 from odptwist.wire.framing import frame
 from odptwist.wire.handshake import Greeting, HandshakeResponse
 from odptwist.wire.prepared import PrepareReply
@@ -78,6 +80,7 @@ class Owner(Shape):
 
     tracker: Tracker
     transport: Any
+    bytes_out: int
 
     def takes_back(self, session: ServerSession, response: bytes) -> bool:
         """Be shown an error that is a whole response, and say whether it is kept from the client."""
@@ -93,6 +96,19 @@ class Owner(Shape):
 
     def server_broke(self, session: ServerSession, fault: WireError) -> None:
         """Be told that a server broke the protocol in the response in flight."""
+
+
+class Client(Shape):
+    """What the history wants to know of the client session that a server session was opened for."""
+
+    cs_id: int
+    identity: Identity | None
+    peer: Peer
+    status: int
+
+    @property
+    def text(self) -> str:
+        """The beginning of the SQL text that runs now or ran last."""
 
 
 @implementer(IPushProducer)
@@ -111,6 +127,10 @@ class ServerSession(Session):
         agreed: the capabilities that client and server agreed on.
         killed: whether the server was told to end it.
         holds: kills in flight that name this session; its owner sends nothing new meanwhile.
+        client: the client session that it was opened for, until it has ended; None for one of the proxy's own.
+        transaction_lost: whether it was taken from its client session amid a transaction.
+        bytes_in: how many came from the server after the login.
+        bytes_out: how many commands' bytes went to it.
     """
 
     _log = Logger()
@@ -129,6 +149,9 @@ class ServerSession(Session):
         self.holds = 0
         self.killed = False
         self.pickups = 0
+        self.client: Client | None = None
+        self.transaction_lost = False
+        self.bytes_in = self.bytes_out = 0
         self.versions = Versions()
         self.greeting: Greeting | None = None
         self._inbox: Inbox | None = Inbox()
@@ -304,7 +327,10 @@ class ServerSession(Session):
     def dataReceived(self, data: bytes) -> None:
         """Pass on a chunk of a response, or feed a dialogue."""
         owner = self.owner
+        size = len(data)
+        self.bytes_in += size
         if self._inbox is None and owner is not None:
+            owner.bytes_out += size
             tracker = owner.tracker
             fresh = not tracker.answered
             try:
@@ -404,9 +430,36 @@ class ServerSession(Session):
 
     # -- ends ----------------------------------------------------------------------------------------------------
 
+    def obituary(self) -> EndedSession | None:
+        """Return what the history is to remember, None for a session of the proxy's own."""
+        client = self.client
+        if client is None:
+            return None
+        now = self.surroundings.reactor.seconds()
+        return EndedSession(
+            ended_at=now,
+            kind=SessionKind.SERVER,
+            cs_id=client.cs_id,
+            ss_id=self.ss_id,
+            seconds=now - self.began,
+            identity=client.identity,
+            host=client.peer.host,
+            port=client.peer.port,
+            server=self.address,
+            server_sessid=self.server_sessid,
+            reason=self.reason or CloseReason.SERVER_LOST,
+            detail=self.detail[:DETAIL_SIZE],
+            statement=client.text,
+            bytes_in=self.bytes_in,
+            bytes_out=self.bytes_out,
+            statements=self.pickups,
+            transaction_lost=self.transaction_lost
+            or (self.owner is not None and bool(client.status & SERVER_STATUS_IN_TRANS)),
+        )
+
     def closing(self) -> None:
         """Leave the owner, which is not told: whoever ends this session knows."""
-        self.owner = self.keeper = None
+        self.owner = self.keeper = self.client = None
         if self._made is not None:
             self._made.cancel()
 

@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from odptwist.errors import CloseReason
 from odptwist.sessions.surroundings import Surroundings
 from odptwist.sessions.transport import is_taken
+from odptwist.snapshots import EndedSession
 
 # Seconds for the peer to read a packet that its kernel has, before the connection is reset; shorter than people type.
 _RESET_DELAY = 0.02
@@ -23,6 +24,7 @@ class Session(Protocol):
         surroundings: the rest of the house.
         reason: why it ended; None as long as it lives.
         detail: who killed it or what went wrong, or empty.
+        began: when it began, on the reactor's clock.
     """
 
     transport: Any
@@ -31,6 +33,7 @@ class Session(Protocol):
         self.surroundings = surroundings
         self.reason: CloseReason | None = None
         self.detail = ""
+        self.began = surroundings.reactor.seconds()
         self._abort_timer: Any = None
         # None once the connection has ended; a tuple as long as nobody waits, for there are thousands of sessions.
         self._gone: tuple[Deferred[None], ...] | None = ()
@@ -66,6 +69,10 @@ class Session(Protocol):
     def closing(self) -> None:
         """End what belongs to this session but its own transport. Called once, when `reason` is set."""
 
+    def obituary(self) -> EndedSession | None:
+        """Return what the history is to remember, None for nothing. Called once, when `reason` is set."""
+        return None
+
     def when_gone(self) -> Deferred[None]:
         """Fire when the connection has ended, at once if it has."""
         waiter: Deferred[None] = Deferred()
@@ -87,6 +94,10 @@ class Session(Protocol):
             return False
         self.reason = reason
         self.detail = detail
+        # While it still has what it had.
+        ended = self.obituary()
+        if ended is not None:
+            self.surroundings.history.add(ended)
         self.closing()
         return True
 

@@ -20,7 +20,9 @@ from odptwist.interfaces import (
     IVerifierSource,
 )
 from odptwist.machines.classification import Classifier
+from odptwist.sessions.history import History
 from odptwist.sessions.ids import SessionIds
+from odptwist.sessions.own_accounts import OwnAccounts
 from odptwist.sessions.paused import PausedClients
 from odptwist.sessions.rules import Rules
 from odptwist.snapshots import Address, KillScope, Purpose
@@ -91,6 +93,8 @@ class Surroundings:
         stop_abandoned: whether a statement is stopped on its server when its client has gone.
         rules: the rules of the settings, None if there are none.
         ids: the numbers of client sessions.
+        history: the sessions that have ended.
+        own_accounts: the proxy's administrators.
     """
 
     reactor: Any
@@ -111,7 +115,9 @@ class Surroundings:
     verifiers: IVerifierSource | None = None
     stop_abandoned: bool = True
     rules: Rules | None = None
-    ids: SessionIds = SessionIds()
+    ids: SessionIds = Factory(SessionIds)
+    history: History = Factory(History)
+    own_accounts: OwnAccounts = Factory(OwnAccounts)
 
     def tell(self, event: Callable[[ISessionObserver], None]) -> None:
         """Tell every observer of something; what they raise is logged and goes no further."""

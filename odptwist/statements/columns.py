@@ -62,7 +62,7 @@ def _text(name: str, look: Callable[[ClientSessionSnapshot], str | None]) -> Ses
 
 
 def _seconds(name: str, look: Callable[[ClientSessionSnapshot], float]) -> SessionColumn:
-    return SessionColumn(Column(name, ColumnType.DECIMAL), "REAL", look, lambda session: f"{look(session):.3f}")
+    return SessionColumn(Column(name, ColumnType.DOUBLE), "REAL", look, lambda session: f"{look(session):.3f}")
 
 
 SESSION_COLUMNS = (

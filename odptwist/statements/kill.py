@@ -12,13 +12,13 @@ from attrs import frozen
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from odptwist.answers import Answer, Done
+from odptwist.answers import Answer, Column, Done
 from odptwist.errors import SqlError, bad_proxy_statement, interrupted
-from odptwist.interfaces import IProxyStatement, ISessionDirectory
+from odptwist.interfaces import IProxyStatement, ISessionDirectory, ITabular
 from odptwist.snapshots import Asker, KillOutcome, KillScope, KillTarget
 from odptwist.statements.clauses import CLAUSE_WORDS, Clauses, not_understood, take_clauses
 from odptwist.statements.grammar import TokenStream
-from odptwist.statements.kill_where import KillWhere, kill_where, list_dry_run
+from odptwist.statements.kill_where import KILL_COLUMNS, KillWhere, kill_where, list_dry_run
 from odptwist.statements.sessions import find_own_session
 from odptwist.statements.where import Condition
 
@@ -34,7 +34,7 @@ class KillRequest:
     clauses: Clauses = _NO_CLAUSES
 
 
-@implementer(IProxyStatement)
+@implementer(IProxyStatement, ITabular)
 class Kill:
     """`KILL PROXYSESSION`, `KILL [CONNECTION] id` and `KILL QUERY id`.
 
@@ -70,6 +70,11 @@ class Kill:
         if (number is None and not itself) or not stream.at_end():
             raise _kill_not_understood()
         return KillRequest(KillTarget(number), scope)
+
+    def columns(self, request: object) -> tuple[Column, ...]:
+        """Return those of a WHERE or DRY RUN; else there are none."""
+        is_list = isinstance(request, KillWhere) or (isinstance(request, KillRequest) and request.clauses.dry_run)
+        return KILL_COLUMNS if is_list else ()
 
     def answer(self, request: object, asker: Asker, directory: ISessionDirectory) -> Deferred[Answer]:
         """Fire when the targets are gone, or marked to go.

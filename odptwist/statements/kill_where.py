@@ -12,14 +12,14 @@ from attrs import frozen
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 
 from odptwist.answers import Column, ColumnType, Table, Value
-from odptwist.errors import SqlError, unknown_thread
+from odptwist.errors import SqlError
 from odptwist.interfaces import ISessionDirectory
 from odptwist.snapshots import Asker, ClientSessionSnapshot, KillReport, KillScope, KillTarget
 from odptwist.statements.clauses import Clauses
-from odptwist.statements.sessions import name_host
+from odptwist.statements.columns import name_host
 from odptwist.statements.where import Condition
 
-_COLUMNS = (
+KILL_COLUMNS = (
     Column("Id", ColumnType.LONGLONG),
     Column("outcome", ColumnType.VARCHAR),
     Column("statement", ColumnType.VARCHAR),
@@ -45,8 +45,8 @@ async def kill_where(request: KillWhere, asker: Asker, directory: ISessionDirect
     """End the sessions, at most 64 at the same time, and return a row for each by rising Id.
 
     The outcomes are those of a kill (`ended`, `unconfirmed`, `marked`), `denied` (1095), `gone` (it ended by itself
-    meanwhile) and `spared` (when its turn came, the condition was not true any more, or it could not be named without
-    doubt; the detail says which). If the asker goes away, kills under way go on and the others do not begin.
+    meanwhile) and `spared` (when its turn came, the condition was not true any more; the detail says so). If the asker
+    goes away, kills under way go on and the others do not begin.
 
     Raises:
         SqlError: 1064 or 3024, as the condition does; then nothing was killed.
@@ -60,12 +60,12 @@ async def kill_where(request: KillWhere, asker: Asker, directory: ISessionDirect
         async def kill(session: ClientSessionSnapshot) -> Row:
             return await _kill(session, condition, request.clauses, asker, directory)
 
-        return Table(_COLUMNS, tuple(await _kill_each(hits, kill)))
+        return Table(KILL_COLUMNS, tuple(await _kill_each(hits, kill)))
 
 
 def list_dry_run(sessions: Sequence[ClientSessionSnapshot]) -> Table:
     """Return the answer that names these sessions; whether a kill of one would be denied is not known."""
-    return Table(_COLUMNS, tuple((each.cs_id, "would be killed", "", 0, _describe(each)) for each in sessions))
+    return Table(KILL_COLUMNS, tuple((each.cs_id, "would be killed", "", 0, _describe(each)) for each in sessions))
 
 
 async def _kill_each(
@@ -90,40 +90,17 @@ async def _kill_each(
 async def _kill(
     session: ClientSessionSnapshot, condition: Condition, clauses: Clauses, asker: Asker, directory: ISessionDirectory
 ) -> Row:
-    cs_id = number = session.cs_id
+    cs_id = session.cs_id
     try:
-        number, current = await _find_again(session, asker, directory)
+        current = await directory.session(asker, cs_id, exact=True)
         # It may have waited for its turn, and a session that was idle for an hour may have gone to work.
         if not condition.select((current,)):
             return (cs_id, "spared", "", 0, "the condition is not true any more")
-        report = await directory.kill(
-            KillTarget(number), KillScope.CONNECTION, asker, clauses.reason, after=clauses.after
-        )
+        target = KillTarget(cs_id, exact=True)  # it may be the connection id of another session as well
+        report = await directory.kill(target, KillScope.CONNECTION, asker, clauses.reason, after=clauses.after)
     except SqlError as error:
-        return _list_refusal(cs_id, number, error)
+        return _list_refusal(cs_id, error)
     return _list_report(cs_id, report)
-
-
-async def _find_again(
-    session: ClientSessionSnapshot, asker: Asker, directory: ISessionDirectory
-) -> tuple[int, ClientSessionSnapshot]:
-    """Return a number that names this session and no other one, and its present state.
-
-    Its cs_id alone will not do: it may be the connection id of another session as well, and after the session's end
-    it would name only that one.
-    """
-    refusals = []
-    for number in (session.cs_id, *(each.server_sessid for each in session.server_sessions)):
-        try:
-            current = await directory.session(asker, number)
-        except SqlError as error:
-            if error.code != _UNKNOWN_THREAD:
-                raise
-            refusals.append(error)
-        else:
-            if current.cs_id == session.cs_id:
-                return number, current
-    raise refusals[0] if refusals else unknown_thread(session.cs_id)
 
 
 def _list_report(cs_id: int, report: KillReport) -> Row:
@@ -131,10 +108,10 @@ def _list_report(cs_id: int, report: KillReport) -> Row:
     return (cs_id, report.outcome.value, statement, round(report.seconds * 1000), report.detail)
 
 
-def _list_refusal(cs_id: int, number: int, error: SqlError) -> Row:
+def _list_refusal(cs_id: int, error: SqlError) -> Row:
     if error.code == _NOT_OWNER:
         return (cs_id, "denied", "", 0, error.message)
-    if error.code == _UNKNOWN_THREAD and error.message == unknown_thread(number).message:
+    if error.code == _UNKNOWN_THREAD:
         return (cs_id, "gone", "", 0, "")
     return (cs_id, "spared", "", 0, error.message)
 

@@ -1,8 +1,8 @@
 """What the WHERE of a rule has to do with time: read from its text.
 
-Between two constants that `seconds` and `transaction_seconds` are compared with, a condition can change only when the
-session does. So that this is true, these columns may stand in nothing but `column < number` and the like, alone between
-brackets, AND, OR and NOT. What binds less than a comparison in SQLite does no harm next to it; `=` and BETWEEN would.
+Between two constants that the columns of times are compared with, a condition can change only when the session does.
+So that this is true, these columns may stand in nothing but `column < number` and the like, alone between brackets,
+AND, OR and NOT. What binds less than a comparison in SQLite does no harm next to it; `=` and BETWEEN would.
 """
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ from odptwist.statements.where import Condition
 from odptwist.timing import Timing
 
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?")
-_COLUMNS = ("seconds", "transaction_seconds")
+# Columns of times, and the one of two clocks that each shows, at least while it is not 0.
+_CLOCKS = {
+    "seconds": "seconds",
+    "statement_seconds": "seconds",
+    "idle_seconds": "seconds",
+    "transaction_seconds": "transaction_seconds",
+}
 _TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _BEFORE = ("", "(", "AND", "OR", "NOT", "&&")
 _AFTER = ("", ")", "AND", "OR", "&&")
@@ -34,7 +40,7 @@ def check_condition(text: str) -> None:
 
 @define
 class _Constants:
-    """What one column is compared with, and the greatest value below which the condition is false."""
+    """What columns of one clock are compared with, and the greatest value below which the condition is false."""
 
     values: set[float] = field(factory=set)
     least: float = 0.0
@@ -49,21 +55,21 @@ def read_timing(text: str) -> Timing:
     words = _read_words(text)
     depths = _depths(words)
     clear = not any(word in _UNCLEAR and not depth for word, depth in zip(words, depths, strict=True))
-    columns = {name: _Constants() for name in _COLUMNS}
+    clocks = {clock: _Constants() for clock in _CLOCKS.values()}
     for at, word in enumerate(words):
-        if word not in _COLUMNS:
+        if word not in _CLOCKS:
             continue
         comparison = _read_comparison(words, at)
         if comparison is None:
             raise SqlError(1064, "42000", f"WHERE: {word} has to be compared by <, <=, > or >= with a number alone")
         operator, number, before, after = comparison
-        column = columns[word]
-        column.values.add(number)
+        clock = clocks[_CLOCKS[word]]
+        clock.values.add(number)
         necessary = before in ("", "AND", "&&") and after in ("", "AND", "&&")
         if clear and necessary and not depths[at] and operator in (">", ">="):
-            column.least = max(column.least, number)
-    busy, transaction = (columns[name] for name in _COLUMNS)
-    return Timing(tuple(sorted(busy.values)), tuple(sorted(transaction.values)), busy.least, transaction.least)
+            clock.least = max(clock.least, number)
+    state, transaction = clocks["seconds"], clocks["transaction_seconds"]
+    return Timing(tuple(sorted(state.values)), tuple(sorted(transaction.values)), state.least, transaction.least)
 
 
 def _read_words(text: str) -> Sequence[str]:
@@ -84,7 +90,7 @@ def _read_words(text: str) -> Sequence[str]:
 def _read_word(token: Token) -> str:
     quoted = token.kind is TokenKind.QUOTED and token.text[0] == "`"
     name = (unquote(token.text) if quoted else token.text).lower()
-    if name in _COLUMNS and (quoted or token.kind is TokenKind.WORD):
+    if name in _CLOCKS and (quoted or token.kind is TokenKind.WORD):
         return name
     return token.word or token.text
 

@@ -65,17 +65,19 @@ class Sandbox:
 
     Args:
         time_limit: seconds from now, and from each `restart`, until what runs is stopped.
+        clause: what errors begin with.
         aggregates: whether aggregate functions are understood.
-        threads: whether another thread may use it, too; one at a time.
     """
 
-    def __init__(self, time_limit: float = TIME_LIMIT, aggregates: bool = False, threads: bool = False) -> None:
+    def __init__(self, time_limit: float = TIME_LIMIT, clause: str = "WHERE", aggregates: bool = False) -> None:
         self._time_limit = time_limit
+        self._clause = clause
         self._late = False
         self.restart()
         self._guard = _Guard(_FUNCTIONS | _AGGREGATES if aggregates else _FUNCTIONS)
+        # Several threads may use it, one at a time: `Query` runs aside.
         self.connection = sqlite3.connect(
-            ":memory:", isolation_level=None, cached_statements=2, check_same_thread=not threads
+            ":memory:", isolation_level=None, cached_statements=2, check_same_thread=False
         )
         try:
             self.connection.execute(table(SESSION_COLUMNS))
@@ -144,7 +146,7 @@ class Sandbox:
             return too_slow()
         if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
             return SqlError(4024, "HY000", "Buffer not enough")  # as ODP says it
-        return refuse(self._guard.refused or str(error))
+        return refuse(self._guard.refused or str(error), self._clause)
 
 
 def table(columns: Iterable[SessionColumn]) -> str:

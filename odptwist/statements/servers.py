@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from odptwist.answers import Answer, Column, ColumnType, Table, Value
 from odptwist.errors import SqlError, bad_proxy_statement
-from odptwist.interfaces import IClusters, IProxyStatement, ISessionDirectory
+from odptwist.interfaces import IClusters, IProxyStatement, ISessionDirectory, ITabular
 from odptwist.snapshots import Asker, ServerStanding, Verb
 from odptwist.statements.grammar import TokenStream
 from odptwist.statements.like import like
@@ -61,7 +61,7 @@ class ClusterList:
     pattern: str
 
 
-@implementer(IProxyStatement)
+@implementer(IProxyStatement, ITabular)
 class ShowCongestion:
     """`SHOW PROXYCONGESTION [ALL] ['cluster']`."""
 
@@ -81,6 +81,10 @@ class ShowCongestion:
             raise bad_proxy_statement()
         return request
 
+    def columns(self, request: object) -> tuple[Column, ...]:
+        """Return the columns, which are always the same."""
+        return _CONGESTION
+
     def answer(self, request: object, asker: Asker, directory: ISessionDirectory) -> Deferred[Answer]:
         """Fire with a row for each server that has failed since it was last found, or is down; fail with 1227."""
         return Deferred.fromCoroutine(self._list(cast(CongestionList, request), asker, directory))
@@ -97,7 +101,7 @@ class ShowCongestion:
         )
 
 
-@implementer(IProxyStatement)
+@implementer(IProxyStatement, ITabular)
 class ShowClusters:
     """`SHOW PROXYCLUSTER [LIKE 'pattern']`."""
 
@@ -116,6 +120,10 @@ class ShowClusters:
         if pattern is None or not stream.at_end():
             raise bad_proxy_statement()
         return ClusterList(pattern)
+
+    def columns(self, request: object) -> tuple[Column, ...]:
+        """Return the columns, which are always the same."""
+        return _CLUSTER
 
     def answer(self, request: object, asker: Asker, directory: ISessionDirectory) -> Deferred[Answer]:
         """Fire with a row for each server; fail with 1227."""

@@ -1,6 +1,6 @@
-"""SHOW PROXYSESSION: the list of client sessions, and the attributes of one.
+"""SHOW PROXYSESSION ATTRIBUTE: what is known of one client session and its server sessions.
 
-Source: spec sections 1.2, 2.1, 2.2 and 3.1. The list has the 12 columns of the ODP manual, not the later `using_ssl`.
+Source: spec sections 1.2, 2.1 and 3.1.
 """
 
 from __future__ import annotations
@@ -12,39 +12,20 @@ from attrs import frozen
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from odptwist.answers import Answer, Column, ColumnType, Table, Value
-from odptwist.errors import SqlError, bad_proxy_statement
-from odptwist.interfaces import IProxyStatement, ISessionDirectory
+from odptwist.answers import Answer, Column, ColumnType, Table
+from odptwist.errors import bad_proxy_statement
+from odptwist.interfaces import IProxyStatement, ISessionDirectory, ITabular
 from odptwist.snapshots import Asker, ClientSessionSnapshot, ServerSessionSnapshot, Versions
+from odptwist.statements.columns import name_database, name_owner
 from odptwist.statements.grammar import TokenStream
 from odptwist.statements.like import like
 
-_LIST = (
-    Column("proxy_sessid", ColumnType.LONGLONG, unsigned=True),
-    Column("Id", ColumnType.LONGLONG),
-    Column("Cluster", ColumnType.VARCHAR),
-    Column("Tenant", ColumnType.VARCHAR),
-    Column("User", ColumnType.VARCHAR),
-    Column("Host", ColumnType.VARCHAR),
-    Column("db", ColumnType.VARCHAR),
-    Column("trans_count", ColumnType.LONGLONG),
-    Column("svr_session_count", ColumnType.LONGLONG),
-    Column("state", ColumnType.VARCHAR),
-    Column("tid", ColumnType.LONGLONG),
-    Column("pid", ColumnType.LONG),
-)
 _ATTRIBUTES = (
     Column("attribute_name", ColumnType.VARCHAR),
     Column("value", ColumnType.VARCHAR),
     Column("info", ColumnType.VARCHAR),
 )
 _OWN_SESSION = -1
-_UNKNOWN_THREAD = 1094
-
-
-@frozen
-class SessionList:
-    """A request for the list; it has no arguments."""
 
 
 @frozen
@@ -58,7 +39,7 @@ class SessionAttributes:
     pattern: str = ""
 
 
-@implementer(IProxyStatement)
+@implementer(IProxyStatement, ITabular)
 class ShowSessionAttribute:
     """`SHOW PROXYSESSION ATTRIBUTE [id] [LIKE 'pattern']`; without an id, or with -1, the asker's own session."""
 
@@ -80,6 +61,10 @@ class ShowSessionAttribute:
             raise bad_proxy_statement()
         return SessionAttributes(None if number == _OWN_SESSION else number, pattern)
 
+    def columns(self, request: object) -> tuple[Column, ...]:
+        """Return the three columns."""
+        return _ATTRIBUTES
+
     def answer(self, request: object, asker: Asker, directory: ISessionDirectory) -> Deferred[Answer]:
         """Fire with 22 rows, one for each pin, and 17 for each server session; fail with 1094 as the directory does."""
         return Deferred.fromCoroutine(self._show(cast(SessionAttributes, request), asker, directory))
@@ -96,77 +81,9 @@ class ShowSessionAttribute:
         )
 
 
-@implementer(IProxyStatement)
-class ShowSessions:
-    """`SHOW PROXYSESSION`.
-
-    It refuses every other text that begins with these two words, so it must be asked after the statements that know
-    more.
-    """
-
-    name = "show sessions"
-    first_words = ("SHOW",)
-
-    def parse(self, text: str) -> object | None:
-        """Return a `SessionList`, or None if the text does not begin with SHOW PROXYSESSION."""
-        stream = TokenStream(text)
-        if not stream.take_head("SHOW", "PROXYSESSION"):
-            return None
-        if not stream.at_end():
-            raise bad_proxy_statement()
-        return SessionList()
-
-    def answer(self, request: object, asker: Asker, directory: ISessionDirectory) -> Deferred[Answer]:
-        """Fire with a row for each session that the asker may see, by rising Id."""
-        return Deferred.fromCoroutine(self._list(asker, directory))
-
-    async def _list(self, asker: Asker, directory: ISessionDirectory) -> Answer:
-        sessions = await directory.sessions(asker)
-        return Table(_LIST, tuple(_list_session(each) for each in sorted(sessions, key=lambda each: each.cs_id)))
-
-
 async def find_own_session(asker: Asker, directory: ISessionDirectory) -> ClientSessionSnapshot:
     """Find the asker's session also where its cs_id is another session's connection id, too."""
-    try:
-        return await directory.session(asker, asker.cs_id)
-    except SqlError as error:
-        if error.code != _UNKNOWN_THREAD:
-            raise
-        for session in await directory.sessions(asker):
-            if session.cs_id == asker.cs_id:
-                return session
-        raise
-
-
-def name_owner(session: ClientSessionSnapshot) -> tuple[str, str, str]:
-    """Return a session's cluster, tenant and user, as empty strings until they are known."""
-    owner = session.identity
-    return ("", "", "") if owner is None else (owner.cluster, owner.tenant, owner.user)
-
-
-def name_host(session: ClientSessionSnapshot) -> str:
-    """Return where a session's client is, as the column Host shows it."""
-    return f"{session.host}:{session.port}" if session.host else "localhost"
-
-
-def _name_database(session: ClientSessionSnapshot) -> str:
-    # ODP sends no SQL NULLs.
-    return "NULL" if session.database is None else session.database
-
-
-def _list_session(session: ClientSessionSnapshot) -> tuple[Value, ...]:
-    return (
-        session.proxy_sessid,
-        session.cs_id,
-        *name_owner(session),
-        name_host(session),
-        _name_database(session),
-        session.transactions,
-        len(session.server_sessions),
-        session.state,
-        session.tid,
-        session.pid,
-    )
+    return await directory.session(asker, asker.cs_id, exact=True)
 
 
 Attribute = tuple[str, int | str, str]
@@ -182,7 +99,7 @@ def _list_attributes(session: ClientSessionSnapshot, own: bool) -> Iterator[Attr
         "user": user,
         "host_ip": session.host or "localhost",
         "host_port": session.port,
-        "db": _name_database(session),
+        "db": name_database(session),
         "total_trans_cnt": session.transactions,
         "svr_session_cnt": len(session.server_sessions),
         "active": "true" if own or session.busy else "false",

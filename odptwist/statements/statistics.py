@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from odptwist.answers import Answer, Column, ColumnType, Table
 from odptwist.errors import bad_proxy_statement
-from odptwist.interfaces import IProxyStatement, ISessionDirectory, IStatistics
+from odptwist.interfaces import IProxyStatement, ISessionDirectory, IStatistics, ITabular
 from odptwist.snapshots import Asker
 from odptwist.statements.grammar import TokenStream
 from odptwist.statements.like import like
@@ -35,7 +35,7 @@ class StatisticList:
     pattern: str
 
 
-@implementer(IProxyStatement)
+@implementer(IProxyStatement, ITabular)
 class ShowStatistics:
     """`SHOW PROXYSTAT [REFRESH] [LIKE 'pattern']`; all values are fresh, with REFRESH or without."""
 
@@ -55,6 +55,10 @@ class ShowStatistics:
         if pattern is None or not stream.at_end():
             raise bad_proxy_statement()
         return StatisticList(pattern)
+
+    def columns(self, request: object) -> tuple[Column, ...]:
+        """Return the three columns."""
+        return _COLUMNS
 
     def answer(self, request: object, asker: Asker, directory: ISessionDirectory) -> Deferred[Answer]:
         """Fire with a row for each statistic; fail with 1227."""

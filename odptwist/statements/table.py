@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeGuard
+from typing import Any, TypeGuard, cast
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from odptwist.answers import Answer, Done, Table
+from odptwist.answers import Answer, Column, Done, Table
 from odptwist.errors import SqlError
-from odptwist.interfaces import FoundStatement, IProxyStatement, ISessionDirectory, IStatements
+from odptwist.interfaces import (
+    FoundStatement,
+    IMarkedStatement,
+    IProxyStatement,
+    ISessionDirectory,
+    IStatements,
+    ITabular,
+)
 from odptwist.snapshots import Asker
 from odptwist.statements.grammar import find_first_word, is_multi_statement, refuse_hidden_kill
 
@@ -32,7 +39,13 @@ class StatementTable:
             for word in dict.fromkeys(statement.first_words):
                 claims[word] = (*claims.get(word, ()), (statement.name, statement))
         self._claims = claims
-        self.first_words = frozenset(claims)
+        # A marked one is found by its mark, so its first word costs nothing.
+        self.first_words = frozenset(
+            word
+            for statement in statements
+            if not IMarkedStatement.providedBy(statement)
+            for word in statement.first_words
+        )
 
     def find(self, text: str) -> FoundStatement | None:
         """Return the proxy statement that the text is, or None: it is for the server.
@@ -59,6 +72,17 @@ class StatementTable:
                 if request is not None:
                     return FoundStatement(name, statement, request)
         return None
+
+    def columns(self, found: FoundStatement) -> Sequence[Column]:
+        """Return the columns of the answer, as far as the statement is `ITabular`."""
+        statement: object = found.statement
+        if not ITabular.providedBy(statement):
+            return ()
+        try:
+            return tuple(cast(Any, statement).columns(found.request))
+        except Exception:  # noqa: BLE001 - an extension may raise anything
+            self._log.failure("proxy statement {statement} cannot tell its columns", statement=found.name)
+            return ()
 
     def answer(self, found: FoundStatement, asker: Asker, directory: ISessionDirectory) -> Deferred[Answer]:
         """Fire with the answer, or fail with a `SqlError` and nothing else."""

@@ -13,25 +13,25 @@ from collections.abc import Sequence
 from odptwist.errors import SqlError
 from odptwist.statements.grammar import Lexer, Token, TokenKind, unquote
 
-_MAX_CONDITION = 8_192
+_MAX_EXPRESSION = 8_192
 _MAX_MESSAGE = 200
 _SYMBOLS = frozenset("(),.=<>!+-*/%&|~")
 _OPERATORS = {"!=": "!=", "<>": "<>", "<=": "<=", ">=": ">=", "<=>": "IS", "&&": "AND", "||": ""}
 
 
-def translate(text: str) -> str:
+def translate(text: str, clause: str = "WHERE") -> str:
     """Write an expression, or several with commas between them, anew for SQLite.
 
     Raises:
         SqlError: 1064, it is empty, too long, holds what neither knows, or its brackets do not match.
     """
-    if len(text) > _MAX_CONDITION:
-        raise refuse(f"the condition is longer than {_MAX_CONDITION:,} characters")
+    if len(text) > _MAX_EXPRESSION:
+        raise refuse(f"the expression is longer than {_MAX_EXPRESSION:,} characters", clause)
     lexer, tokens = Lexer(text), list[Token]()
     while (token := lexer.next()).kind is not TokenKind.END:
         tokens.append(token)
     if not tokens:
-        raise refuse("the condition is empty")
+        raise refuse("the expression is empty", clause)
     pieces: list[str] = []
     depth, operator, end = 0, "", 0
     for index, token in enumerate(tokens):
@@ -41,40 +41,40 @@ def translate(text: str) -> str:
             operator = joined
             pieces[-1] = _OPERATORS[joined]
             if not pieces[-1]:
-                raise refuse("|| is not understood in a condition: write OR")
+                raise refuse("|| is not understood in an expression: write OR", clause)
             continue
         operator = token.text if token.kind is TokenKind.SYMBOL else ""
         depth += (operator == "(") - (operator == ")")
         if depth < 0:
             break
-        pieces.append(_translate_token(token))
+        pieces.append(_translate_token(token, clause))
         if _has_mysql_pattern(tokens, index):
             pieces.append(r"ESCAPE '\'")
     if depth:
-        raise refuse("the brackets of the condition do not match")
+        raise refuse("the brackets of the expression do not match", clause)
     translated = " ".join(pieces)
     if "\0" in translated or (not translated.isascii() and _with_surrogates(translated)):
-        raise refuse("the condition is not UTF-8 text")
+        raise refuse("the expression is not UTF-8 text", clause)
     return translated
 
 
-def _translate_token(token: Token) -> str:
+def _translate_token(token: Token, clause: str) -> str:
     text = token.text
     match token.kind:
         case TokenKind.QUOTED if text[0] != "`":
             return "'" + unquote(text).replace("'", "''") + "'"
         case TokenKind.BROKEN:
-            raise refuse("a string, name or comment of the condition has no end")
+            raise refuse("a string, name or comment of the expression has no end", clause)
         case TokenKind.SYMBOL if text not in _SYMBOLS:
-            raise refuse(f"{text} is not understood in a condition")
+            raise refuse(f"{text} is not understood in an expression", clause)
         case TokenKind.EXECUTABLE:
-            raise refuse("executable comments are not understood in a condition")
+            raise refuse("executable comments are not understood in an expression", clause)
         case TokenKind.WORD if token.word in ("REGEXP", "RLIKE", "MATCH"):
-            raise refuse(f"{token.word} is not understood in a condition: write LIKE or GLOB")
+            raise refuse(f"{token.word} is not understood in an expression: write LIKE or GLOB", clause)
         case TokenKind.NUMBER if text.isdecimal() and text.isascii():  # 18 digits or more, see `proxy_sessid`
             return f"'{text}'"
         case TokenKind.WORD if text[0] == "$":  # a parameter to SQLite
-            raise refuse(f"no such column: {text}")
+            raise refuse(f"no such column: {text}", clause)
     return text
 
 
@@ -99,9 +99,9 @@ def _with_surrogates(text: str) -> bool:
     return text.encode("utf-8", "replace").decode("utf-8") != text
 
 
-def refuse(why: str) -> SqlError:
-    """Return the refusal of an expression."""
-    return SqlError(1064, "42000", f"WHERE: {why}"[:_MAX_MESSAGE])
+def refuse(why: str, clause: str = "WHERE") -> SqlError:
+    """Return the refusal of an expression that stands in a clause."""
+    return SqlError(1064, "42000", f"{clause}: {why}"[:_MAX_MESSAGE])
 
 
 def too_slow() -> SqlError:

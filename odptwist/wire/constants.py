@@ -53,6 +53,34 @@ COM_CLONE: Final[int] = 0x20
 COM_STMT_BULK_EXECUTE: Final[int] = 0xFA  # MariaDB
 COM_MULTI: Final[int] = 0xFE  # MariaDB
 
+# The words of SHOW PROCESSLIST.
+COMMAND_NAMES: Final[dict[int, str]] = {
+    COM_QUIT: "Quit",
+    COM_INIT_DB: "Init DB",
+    COM_QUERY: "Query",
+    COM_FIELD_LIST: "Field List",
+    COM_REFRESH: "Refresh",
+    COM_SHUTDOWN: "Shutdown",
+    COM_STATISTICS: "Statistics",
+    COM_PROCESS_INFO: "Processlist",
+    COM_PROCESS_KILL: "Kill",
+    COM_DEBUG: "Debug",
+    COM_PING: "Ping",
+    COM_CHANGE_USER: "Change user",
+    COM_BINLOG_DUMP: "Binlog Dump",
+    COM_REGISTER_SLAVE: "Register Slave",
+    COM_STMT_PREPARE: "Prepare",
+    COM_STMT_EXECUTE: "Execute",
+    COM_STMT_SEND_LONG_DATA: "Long Data",
+    COM_STMT_CLOSE: "Close stmt",
+    COM_STMT_RESET: "Reset stmt",
+    COM_SET_OPTION: "Set option",
+    COM_STMT_FETCH: "Fetch",
+    COM_BINLOG_DUMP_GTID: "Binlog Dump GTID",
+    COM_RESET_CONNECTION: "Reset connection",
+    COM_STMT_BULK_EXECUTE: "Bulk Execute",
+}
+
 # Capabilities: 32 bits in the greeting and in the handshake response.
 CLIENT_LONG_PASSWORD: Final[int] = 1  # MariaDB calls it CLIENT_MYSQL: clear means that extended capabilities follow
 CLIENT_FOUND_ROWS: Final[int] = 1 << 1

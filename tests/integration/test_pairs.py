@@ -185,11 +185,11 @@ def test_pause(pair: Pair[Server], role: str) -> None:
     server = getattr(pair, role)
     with as_app(server) as connection:
         pair.pause(server)
-        waiting = [Background(query, connection, "SELECT 1"), Background(rows, server)]
+        old, new = Background(query, connection, "SELECT 1"), Background(rows, server)
         time.sleep(0.3)
-        assert [each.running for each in waiting] == [True, True]
+        assert (old.running, new.running) == (True, True)
         pair.resume(server)
-        assert [each.result() for each in waiting] == [[(1,)], []]
+        assert (old.result(), new.result()) == ([(1,)], [])
     insert(pair.primary, 1)
     pair.caught_up()
 
@@ -204,12 +204,24 @@ def test_restore_resumes(pair: Pair[Server]) -> None:
     assert rows(pair.primary) == rows(pair.replica) == []
 
 
-def test_pair_is_built_anew(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """If a server does not come back, the next user gets two new ones."""
+def lose_replica(pair: MariaDbPair) -> None:
+    """Make it impossible to start the replica."""
+    pair.kill(pair.replica)
+    shutil.rmtree(pair.replica.base)
+
+
+def leave_no_primary(pair: MariaDbPair) -> None:
+    """Leave the pair as a switch does that fails half way."""
+    with pair.primary.connect() as root:
+        query(root, "SET GLOBAL read_only = 1")
+
+
+@pytest.mark.parametrize("damage", [lose_replica, leave_no_primary])
+def test_pair_is_built_anew(damage: Callable[[MariaDbPair], None], tmp_path_factory: pytest.TempPathFactory) -> None:
+    """If a pair cannot be restored, the next user gets two new servers."""
     with closing(MariaDbPair(lambda: tmp_path_factory.mktemp("pair"))) as pair:
         lost = pair.primary, pair.replica
-        pair.kill(pair.replica)
-        shutil.rmtree(pair.replica.base)
+        damage(pair)
         with pytest.warns(UserWarning, match="mariadb_pair could not be restored"):
             pair.restore()
         assert not {pair.primary, pair.replica} & set(lost)

@@ -379,6 +379,7 @@ def one_of(*texts: str) -> st.SearchStrategy[Query]:
 
 slots = st.integers(0, SLOTS - 1)
 values: st.SearchStrategy[Value] = st.sampled_from((None, 0, 1, -3, 1 << 40, "", "x", "\u00e9"))
+kills = st.builds(Kill, st.integers(0, 1))
 KINDS: tuple[st.SearchStrategy[Step], ...] = (
     one_of(*WRITES),
     one_of(*SETTINGS),
@@ -401,16 +402,15 @@ KINDS: tuple[st.SearchStrategy[Step], ...] = (
         st.builds(Fetch, slots, st.integers(1, 2)),
         st.builds(ResetStatement, slots),
     ),
-    st.builds(Kill, st.integers(0, 1)),
 )
 
 
 @st.composite
 def examples(draw: st.DrawFn) -> list[Step]:
     """Return what both clients do. Of few kinds of steps in one example there are more that meet."""
-    kinds = draw(st.lists(st.sampled_from(KINDS), min_size=1, max_size=5, unique_by=id))
-    size = draw(st.integers(1, 40))
-    return draw(st.lists(st.one_of(one_of(*READS), *kinds), min_size=size, max_size=size))
+    kinds = draw(st.lists(st.sampled_from(KINDS), min_size=1, max_size=4, unique_by=id))
+    size = draw(st.integers(1, 50))
+    return draw(st.lists(st.one_of(one_of(*READS), kills, *kinds), min_size=size, max_size=size))
 
 
 @define

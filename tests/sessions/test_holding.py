@@ -10,9 +10,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from odptwist.sessions.surroundings import Routing
 from odptwist.snapshots import Address, ReadPolicy, Role, ServerFinding
 from odptwist.wire import constants as c
-from odptwist.wire.responses import Ok
 from odptwist.wire.framing import frame
-from tests.support.house import CAPABILITIES, IN_TRANSACTION, OK, House, ServerPeer, response, result
+from odptwist.wire.responses import Ok
+from tests.support.house import CAPABILITIES, IN_TRANSACTION, OK, ClientPeer, House, ServerPeer, response, result
 
 PAIR = (Role.PRIMARY, Role.REPLICA)
 ONE = result([[b"1"]])
@@ -250,6 +250,25 @@ class HoldingTests(HoldingCase):
             self.house.accept().err(1040, "Too many connections", 0)
         self.assertEqual(client.error(), (1040, "Too many connections"))
 
+    def test_room_again(self) -> None:
+        """A replica without room is left alone for a while, and then tried again."""
+        self.client.query(b"select 1")
+        self.house.accept().err(1040, "Too many connections", 0)
+        self.expect(self.primary, b"select 1")
+        self.ask(self.primary, b"select 2")
+        self.house.reactor.advance(2.1)
+        self.open_replica(b"select 3")
+
+    def test_no_room_for_a_session_that_lost_its_own(self) -> None:
+        """A session that finds no room for its next server session is told so, and may try again."""
+        self.primary.wire.lose()
+        self.house.turn()
+        self.client.query(b"delete from t")
+        self.house.accept().err(1040, "Too many connections", 0)
+        self.assertEqual(self.client.error(), (1040, "Too many connections"))
+        self.client.query(b"delete from t")
+        self.expect(self.house.open(), b"delete from t", ok())
+
     def test_switchover(self) -> None:
         """When the roles change, idle sessions follow with their next statement; transactions stay to their end."""
         self.ask(self.primary, b"begin", ok(IN_TRANSACTION))
@@ -297,6 +316,54 @@ class HoldingTests(HoldingCase):
         self.house.reactor.advance(1)
         self.house.clusters.found(Address("10.1.0.1", 3306), ServerFinding(Role.PRIMARY))
         self.expect(self.house.open(), b"delete from t", ok())
+
+    def test_dead_primary(self) -> None:
+        """While the primary is down, what is no write runs on a replica, also for a new client; BEGIN waits."""
+        self.house.clusters.watched = True
+        self.primary.wire.lose()
+        self.house.turn()
+        for _ in range(3):
+            self.house.clusters.failed(Address("10.1.0.1", 3306), "connection refused")
+        self.client.query(b"set names utf8mb4")
+        replica = self.house.open()
+        self.assertEqual(self.port(replica), 3307)
+        self.expect(replica, b"set names utf8mb4", ok())
+        self.ask(replica, b"rollback", ok())
+        self.client.query(b"begin")
+        self.house.refuse_connection()
+        self.assertEqual((self.client.payloads(), replica.payloads(), self.house.attempts), ([], [], 0))
+        self.house.clusters.found(Address("10.1.0.1", 3306), ServerFinding(Role.PRIMARY))
+        primary = self.house.open()
+        self.assertEqual(primary.payloads(), [b"\x03SET names utf8mb4"])
+        primary.send(ok())
+        self.expect(primary, b"begin", ok(IN_TRANSACTION))
+
+    def test_begin_waits_for_a_new_primary(self) -> None:
+        """A transaction that begins while the roles change begins on the new primary."""
+        self.house.clusters.watched = True
+        self.ask(self.primary, b"delete from t", ok())
+        self.miss_primary()
+        self.client.query(b"begin")
+        self.assertEqual((self.primary.payloads(), self.house.attempts), ([], 0))
+        self.swap()
+        other = self.house.open()
+        self.assertEqual(self.port(other), 3307)
+        self.expect(other, b"begin", ok(IN_TRANSACTION))
+
+    def test_begin_waits_in_vain(self) -> None:
+        """Where no primary comes, BEGIN fails once; the next one runs where reads do, since none is expected now."""
+        self.house.clusters.watched = True
+        self.ask(self.primary, b"delete from t", ok())
+        self.miss_primary()
+        self.client.query(b"begin")
+        self.house.reactor.advance(6)
+        self.assertEqual(self.client.error()[0], 1429)
+        self.ask(self.primary, b"begin", ok(IN_TRANSACTION))
+
+    def miss_primary(self) -> None:
+        """Let both servers be replicas."""
+        self.swap()
+        self.house.clusters.found(Address("10.1.0.1", 3307), ServerFinding(Role.REPLICA))
 
     def test_write_that_is_refused_twice(self) -> None:
         """A change that brings no new primary does not end the wait for one."""
@@ -347,6 +414,54 @@ class HoldingTests(HoldingCase):
         self.assertEqual([payload[:1] for payload in self.client.payloads()], [b"\0"])
         self.assertEqual(len(self.session.server_sessions), 1)
         self.ask(self.primary, b"show tables")
+
+    def begin_replay(self) -> ServerPeer:
+        """Make the session replay its state on the replica, for a read that waits; return the replica."""
+        replica = self.open_replica()
+        self.ask(self.primary, b"set @a = 1", ok())
+        self.client.query(b"select @a")
+        self.assertEqual(replica.payloads(), [b"\x03SET @a = 1"])
+        return replica
+
+    def asker(self) -> ClientPeer:
+        """Return another client of the same user."""
+        asker, _ = self.house.log_in()
+        return asker
+
+    def test_kill_amid_replay(self) -> None:
+        """A session that is being moved to another server dies at once, with all its server sessions."""
+        replica = self.begin_replay()
+        asker = self.asker()
+        asker.query(b"kill %d" % self.session.cs_id)
+        self.house.turn()
+        self.assertEqual(self.client.error()[0], 1317)
+        self.assertEqual((replica.wire.ended, self.primary.wire.ended), ("aborted", "aborted"))
+        self.assertEqual([payload[:1] for payload in asker.payloads()], [b"\0"])
+
+    def test_kill_query_amid_replay(self) -> None:
+        """A statement that waits for its server is stopped without ever going out; the session goes on."""
+        replica = self.begin_replay()
+        asker = self.asker()
+        asker.query(b"kill query %d" % self.session.cs_id)
+        self.house.turn()
+        self.assertEqual(self.client.error()[0], 1317)
+        self.assertEqual([payload[:1] for payload in asker.payloads()], [b"\0"])
+        self.assertEqual(replica.wire.ended, "aborted")
+        self.ask(self.primary, b"show tables")
+
+    def test_kill_of_a_server_session_amid_replay(self) -> None:
+        """A read whose next server session is killed while it is made ready goes on with another one."""
+        replica = self.begin_replay()
+        asker = self.asker()
+        victim = next(each for each in self.session.server_sessions if each.address.port == 3307)
+        asker.query(b"kill proxysession %d %d" % (self.session.cs_id, victim.ss_id))
+        self.house.turn()
+        self.assertEqual(replica.wire.ended, "aborted")
+        self.assertEqual([payload[:1] for payload in asker.payloads()], [b"\0"])
+        replica = self.house.open()
+        self.assertEqual(replica.payloads(), [b"\x03SET @a = 1"])
+        replica.send(ok())
+        self.expect(replica, b"select @a")
 
     def test_client_leaves(self) -> None:
         """All server sessions end with their client session."""

@@ -34,7 +34,7 @@ class KillTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Log an asker and a victim in."""
         self.house = House()
-        self.asker, self.asker_server = self.house.log_in()
+        self.asker, self.asker_server = self.house.log_in(unprivileged=True)
         self.victim, self.server = self.house.log_in()
         self.asker_server.payloads()
         self.server.payloads()
@@ -243,7 +243,7 @@ class KillTests(SynchronousTestCase):
 
     def test_two_killers(self) -> None:
         """Two kills of one session at once: both are told the truth."""
-        other, _ = self.house.log_in()
+        other, _ = self.house.log_in(unprivileged=True)
         self.victim.query(b"SELECT SLEEP(60)")
         self.asker.query(b"KILL 2")
         other.query(b"KILL 2")
@@ -272,7 +272,7 @@ class KillTests(SynchronousTestCase):
 
     def test_killer_that_is_killed_by_another(self) -> None:
         """A killer that is itself killed while it waits is cut without a made-up error."""
-        other, _ = self.house.log_in()
+        other, _ = self.house.log_in(unprivileged=True)
         self.victim.query(b"SELECT SLEEP(60)")
         self.asker.query(b"KILL 2")
         other.query(b"KILL 1")

@@ -90,7 +90,7 @@ class RegistryTests(SynchronousTestCase):
         house.registry._policy.decide = fail
         client.query(b"KILL 2")
         self.assertEqual(client.error()[0], 1094)
-        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 2)
 
     def test_kill_by_somebody_without_a_session(self) -> None:
         """A kill by an asker whose session has gone meanwhile is decided by what is known of the asker."""

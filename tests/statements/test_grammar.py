@@ -13,7 +13,9 @@ from odptwist.snapshots import KillScope, KillTarget
 from odptwist.statements import builtin_statements
 from odptwist.statements.grammar import Lexer, TokenKind, find_first_word, hides_kill, is_multi_statement
 from odptwist.statements.kill import KillRequest
-from odptwist.statements.sessions import SessionAttributes, SessionList
+from odptwist.statements.query import QueryText
+from odptwist.statements.session_list import SessionList
+from odptwist.statements.sessions import SessionAttributes
 from odptwist.statements.table import StatementTable
 
 LIST = SessionList()
@@ -69,7 +71,7 @@ TEXTS: list[tuple[str, object]] = [
     ("SHOW PROXYSESSION INTO", LIST),
     ("SHOW PROXYSESSION ignore", LIST),
     ("SHOW PROXYSESSION LIKE 'x'", BAD),
-    ("SHOW PROXYSESSION WHERE Id = 7", BAD),
+    ("SHOW PROXYSESSION WHERE Id = 7", SessionList(query=QueryText("Id", "Id = 7", order="Id"))),
     ("SHOW PROXYSESSION LIMIT 1", BAD),
     ("SHOW PROXYSESSION 7", BAD),
     ("SHOW PROXYSESSION -1", BAD),
@@ -93,7 +95,7 @@ TEXTS: list[tuple[str, object]] = [
     ("SHOW", FORWARDED),
     ("SHOW ;", FORWARDED),
     ("SHOW PROXY SESSION", FORWARDED),
-    ("SHOW FULL PROXYSESSION", FORWARDED),
+    ("SHOW FULL PROXYSESSION", SessionList(full=True)),
     ("SHOW /*x*/ PROXYSESSION", FORWARDED),
     ("SHOW/**/PROXYSESSION", FORWARDED),
     ("SHOW -- x\n PROXYSESSION", FORWARDED),

@@ -98,7 +98,7 @@ class KillWhereTests(SynchronousTestCase):
         rows = self.rows(ask("KILL PROXYSESSION WHERE User = 'app'", directory))
         self.assertEqual(rows, tuple((number, "ended", "", 0, "") for number in (5, 7, 9)))
         self.assertEqual(
-            directory.kills, [AskedKill(KillTarget(number), KillScope.CONNECTION, ASKER, "") for number in (5, 7, 9)]
+            directory.kills, [AskedKill(KillTarget(number, exact=True), KillScope.CONNECTION, ASKER, "") for number in (5, 7, 9)]
         )
 
     def test_the_asker_is_spared(self) -> None:
@@ -188,26 +188,12 @@ class KillWhereTests(SynchronousTestCase):
         self.assertNotIn(164, [kill.target.id for kill in directory.kills])
 
     def test_a_number_of_two_sessions_kills_the_right_one(self) -> None:
-        """A session whose cs_id is another's connection id is named by its own connection id, or spared."""
+        """A session is named by its cs_id and nothing else, even if that is another one's connection id."""
         other = make_client_session(cs_id=8, bound=make_server_session(server_sessid=5))
         clear = make_client_session(cs_id=5, identity=APP, bound=make_server_session(server_sessid=77))
         directory = FakeDirectory((clear, other))
         self.assertEqual(self.rows(ask("KILL PROXYSESSION WHERE Id = 5", directory)), ((5, "ended", "", 0, ""),))
-        self.assertEqual([kill.target for kill in directory.kills], [KillTarget(77)])
-
-        ambiguous = SqlError(1094, "HY000", "Unknown thread id: 5 is ambiguous: ...")
-
-        @define
-        class Doubting(FakeDirectory):
-            def session(self, asker: Asker, number: int) -> Deferred[ClientSessionSnapshot]:
-                """Fail as a registry does that finds two."""
-                return fail(ambiguous)
-
-        doubting = Doubting((evolve(clear, bound=None), other))
-        self.assertEqual(
-            self.rows(ask("KILL PROXYSESSION WHERE Id = 5", doubting)), ((5, "spared", "", 0, ambiguous.message),)
-        )
-        self.assertEqual(doubting.kills, [])
+        self.assertEqual([kill.target for kill in directory.kills], [KillTarget(5, exact=True)])
 
     def test_an_asker_who_goes_away_begins_no_more_kills(self) -> None:
         """When the answer is cancelled, sessions that wait for their turn live on."""

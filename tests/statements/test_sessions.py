@@ -12,7 +12,8 @@ from odptwist.errors import SqlError
 from odptwist.identity import Identity
 from odptwist.interfaces import IProxyStatement
 from odptwist.snapshots import Address, Asker, ClientSessionSnapshot, Versions
-from odptwist.statements.sessions import ShowSessionAttribute, ShowSessions
+from odptwist.statements.session_list import ShowSessions
+from odptwist.statements.sessions import ShowSessionAttribute
 from tests.support.directory import ROOT, FakeDirectory, make_client_session, make_server_session
 
 ASKER = Asker(7, ROOT)

@@ -14,7 +14,7 @@ from odptwist.answers import Table
 from odptwist.errors import SqlError
 from odptwist.identity import Identity
 from odptwist.snapshots import Address, Asker, ClientSessionSnapshot
-from odptwist.statements.sessions import ShowSessions
+from odptwist.statements.session_list import ShowSessions
 from odptwist.statements.where import COLUMN_NAMES, Condition
 from tests.support.directory import FakeDirectory, make_client_session, make_server_session
 
@@ -33,6 +33,15 @@ SESSION = evolve(
     statement="SELECT 'it''s' FROM t",
     program="mariadb",
     pins=("a temporary table", "a lock"),
+    bar="no key",
+    using_ssl=True,
+    worker=2,
+    command="Query",
+    bytes_in=1234,
+    bytes_out=5678,
+    statements=9,
+    client="libmariadb",
+    client_version="3.3.1",
 )
 STRANGER = make_client_session(cs_id=8, identity=None, proxy_sessid=0, host="")
 
@@ -62,14 +71,25 @@ class ColumnTests(SynchronousTestCase):
             ("state = 'MCS_ACTIVE_READER'", "state"),
             ("tid = 2230520", "tid"),
             ("pid = 2230520", "pid"),
+            ("using_ssl = 1", "using_ssl"),
+            ("worker = 2", "worker"),
+            ("command = 'Query'", "command"),
             ("activity = 'busy'", "activity"),
             ("seconds = 12.5", "seconds"),
+            ("idle_seconds = 0", "idle_seconds"),
+            ("statement_seconds = 12.5", "statement_seconds"),
             ("transaction_seconds = 60.25", "transaction_seconds"),
             ("server = '10.0.0.1:2881'", "server"),
             ("server_sessid = 4711", "server_sessid"),
             ("ss_id = 5", "ss_id"),
+            ("bytes_in = 1234", "bytes_in"),
+            ("bytes_out = 5678", "bytes_out"),
+            ("statements = 9", "statements"),
             ("pinned = 'a temporary table, a lock'", "pinned"),
+            ("further_logins = 'no key'", "further_logins"),
             ("program = 'mariadb'", "program"),
+            ("client = 'libmariadb'", "client"),
+            ("client_version = '3.3.1'", "client_version"),
             ("statement = 'SELECT ''it''''s'' FROM t'", "statement"),
         ]
         self.assertEqual(tuple(column for _, column in table), COLUMN_NAMES)
@@ -80,15 +100,16 @@ class ColumnTests(SynchronousTestCase):
             self.assertTrue(holds(text.replace(column, f"`{column}`", 1)), text)
             self.assertTrue(holds(text.replace(column, f"proxysession.{column}", 1)), text)
 
-    def test_the_columns_of_show_proxysession_agree_with_it(self) -> None:
-        """What SHOW PROXYSESSION prints is what a condition compares, but for the word NULL."""
+    def test_the_columns_of_show_full_proxysession_agree_with_it(self) -> None:
+        """What SHOW FULL PROXYSESSION prints is what a condition compares, but for the word NULL in `db`."""
         show = ShowSessions()
         for session in (SESSION, STRANGER):
             directory = FakeDirectory((session,))
-            answer = self.successResultOf(show.answer(None, Asker(1, Identity("a", "b", "c")), directory))
+            request = show.parse("SHOW FULL PROXYSESSION")
+            answer = self.successResultOf(show.answer(request, Asker(1, Identity("a", "b", "c")), directory))
             assert isinstance(answer, Table)
             for column, value in zip(answer.columns, answer.rows[0], strict=True):
-                literal = "NULL" if value == "NULL" else f"'{value}'"
+                literal = "NULL" if value in ("NULL", None) else "'{}'".format(str(value).replace("'", "''"))
                 self.assertTrue(holds(f"{column.name} IS {literal}", session), column.name)
 
     def test_what_is_not_there_is_null(self) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from attrs import Factory, define
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
+from odptwist.answers import Column, ColumnType, Table
 from odptwist.errors import SqlError, unknown_thread
 from odptwist.identity import Identity
 from odptwist.interfaces import ISessionDirectory
@@ -16,6 +17,7 @@ from odptwist.snapshots import (
     AfterTransaction,
     Asker,
     ClientSessionSnapshot,
+    EndedSession,
     KillOutcome,
     KillReport,
     KillScope,
@@ -99,6 +101,7 @@ class FakeDirectory:
     """
 
     known: tuple[ClientSessionSnapshot, ...] = ()
+    ended: tuple[EndedSession, ...] = ()
     outcome: KillOutcome = KillOutcome.ENDED
     detail: str = ""
     error: SqlError | None = None
@@ -109,14 +112,28 @@ class FakeDirectory:
         """Fire with all that are known, in their order."""
         return succeed(self.known)
 
-    def session(self, asker: Asker, number: int) -> Deferred[ClientSessionSnapshot]:
+    def visit(self, asker: Asker, look: Callable[[ClientSessionSnapshot], None]) -> Deferred[None]:
+        """Show `look` all that are known, by rising cs_id."""
+        for each in sorted(self.known, key=lambda each: each.cs_id):
+            look(each)
+        return succeed(None)
+
+    def history(self, asker: Asker) -> Deferred[Sequence[EndedSession]]:
+        """Fire with all that ended."""
+        return succeed(self.ended)
+
+    def session(self, asker: Asker, number: int, exact: bool = False) -> Deferred[ClientSessionSnapshot]:
         """Fire with the one that the number names."""
         found = [
             each
             for each in self.known
-            if number == each.cs_id or number in [server.server_sessid for server in each.server_sessions]
+            if number == each.cs_id or (not exact and number in [s.server_sessid for s in each.server_sessions])
         ]
         return succeed(found[0]) if len(found) == 1 else fail(unknown_thread(number))
+
+    def processes(self, asker: Asker, full: bool) -> Deferred[Table]:
+        """Fire with a list that tells whether it is the full one."""
+        return succeed(Table((Column("Id", ColumnType.LONGLONG),), ((int(full),),)))
 
     def may(self, asker: Asker, verb: Verb) -> Deferred[bool]:
         """Fire with what was set, whatever it is about."""

@@ -16,11 +16,12 @@ from odptwist.access import TenantAccessPolicy
 from odptwist.cluster.model import Cluster, Clusters, Server
 from odptwist.cluster.routing import RoleRouter
 from odptwist.machines.exchange import plain_prefixes
+from odptwist.sessions.ids import SessionIds
 from odptwist.sessions.paused import PausedClients
 from odptwist.sessions.registry import Numbers, Registry
 from odptwist.sessions.surroundings import Surroundings
-from odptwist.snapshots import Address, ReadPolicy, Role, ServerTraits
-from odptwist.statements import builtin_statements, server_statements
+from odptwist.snapshots import Address, Privileges, ReadPolicy, Role, ServerTraits
+from odptwist.statements import builtin_statements, processlist_statement, server_statements
 from odptwist.statements.table import StatementTable
 from odptwist.wire import constants as c
 from odptwist.wire.framing import Deframer, Packet, frame
@@ -231,6 +232,7 @@ class House:
         heard: bool = True,
         roles: Sequence[Role] = (),
         read_policy: ReadPolicy = ReadPolicy.REPLICA_FIRST,
+        ids: SessionIds = SessionIds(),  # noqa: B008 - frozen
     ) -> None:
         self.reactor = MemoryReactorClock()
         addresses = tuple(Address("10.1.0.1", 3306 + number) for number in range(max(servers, len(roles))))
@@ -239,7 +241,8 @@ class House:
             [Cluster("odp", tuple(known) or tuple(map(Server, addresses)), ("sys",), read_policy)], self.reactor
         )
         self.registry = Registry(TenantAccessPolicy())
-        table = StatementTable([*statements, *builtin_statements(), *server_statements(self.clusters)])
+        about_servers = (*server_statements(self.clusters), processlist_statement(ids.one_everywhere))
+        table = StatementTable([*statements, *builtin_statements(), *about_servers])
         self.registry.surroundings = Surroundings(
             reactor=self.reactor,
             clusters=self.clusters,
@@ -251,6 +254,7 @@ class House:
             plain=plain_prefixes(table.first_words),
             paused=PausedClients(self.reactor),
             observers=tuple(observers),
+            ids=ids,
         )
         self.probes: list[Deferred[None]] = []
         self._thread_id = 100
@@ -316,11 +320,18 @@ class House:
         """How many connection attempts wait for a server."""
         return len(self.reactor.tcpClients) - self._taken
 
-    def log_in(self, user: str = "root", auth_response: bytes = b"") -> tuple[ClientPeer, ServerPeer]:
-        """Return a client that has logged in, and its server."""
+    def log_in(
+        self, user: str = "root", auth_response: bytes = b"", unprivileged: bool = False
+    ) -> tuple[ClientPeer, ServerPeer]:
+        """Return a client that has logged in, and its server.
+
+        `unprivileged`: it has no privileges, as its server has told already, and will not be asked.
+        """
         client = self.connect()
         client.packets()
         client.send(response(user, auth_response))
         server = self.open()
         client.packets()
+        if unprivileged:
+            client.wire.protocol._privileges = Privileges.NONE
         return client, server

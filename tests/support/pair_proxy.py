@@ -64,7 +64,7 @@ def server_sessions(connection: Connection, number: int | str = "") -> dict[str,
     """Return what SHOW PROXYSESSION ATTRIBUTE tells of each server session, by group."""
     found: dict[str, dict[str, str]] = {}
     for name, value, group in query(connection, f"SHOW PROXYSESSION ATTRIBUTE {number}"):
-        if " ss" in group:
+        if "ss" in group.split():
             found.setdefault(group, {})[name] = value
     return found
 
@@ -86,3 +86,13 @@ def served_by(connection: Connection, pair: Pair[Any], number: int | str = "") -
     }
     named = {str(pair.primary.port): "primary", str(pair.replica.port): "replica"}
     return " ".join(named.get(port, port) for port in ports)
+
+
+def wait_for_replica(client: Connection, pair: Pair[Any]) -> None:
+    """Wait until the replica serves a client that has written: it has what the client wrote."""
+
+    def served() -> bool:
+        query(client, "SELECT 1")
+        return served_by(client, pair) == "replica"
+
+    wait_until(served, what="reads on the replica")

@@ -229,8 +229,8 @@ class Server(ABC):
         """Whether its process is there, even if it is stopped by SIGSTOP."""
         return self.child is not None and self.child.status is None
 
-    def start(self, seconds: float = 60) -> None:
-        """Start it, and wait until it answers a login; fail the test if that takes too long."""
+    def start(self) -> None:
+        """Start it, and wait until it answers a login."""
         child = self.child = Child(
             self._arguments(), self.base / "output", env={**os.environ, "TELEMETRY_ENABLED": "false"}
         )
@@ -244,7 +244,7 @@ class Server(ABC):
                 return False
             return True
 
-        wait_until(answers, seconds, f"a login at {self.name}")
+        wait_until(answers, 60, f"a login at {self.name}")
         # The server's numbers of sessions shall be none that a proxy gives its clients: a number that means two
         # sessions is refused, which is one test's subject and no other's.
         for _ in range(self.numbers_apart):

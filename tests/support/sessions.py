@@ -81,6 +81,14 @@ def start_statement(client: Connection, statement: str, server: Server, direct: 
     return running
 
 
+def start_at(server: Server, client: Connection, statement: str) -> Background[Any]:
+    """Run a statement in the background, and return when `server` works on it."""
+    running = Background(query, client, statement)
+    with server.connect() as direct:
+        wait_until(lambda: statement in [text for _, text in server.processes(direct).values()], what=statement)
+    return running
+
+
 def make_large(direct: Connection) -> bytes:
     """Return a SELECT whose result has 640 MB."""
     query(direct, "DROP TABLE IF EXISTS test.wide", "CREATE TABLE test.wide (id INT PRIMARY KEY, text VARCHAR(1000))")

@@ -50,12 +50,16 @@ def prepare(primary: Server) -> None:
         )
 
 
+KINDS = ("read", "read after write", "write", "transaction")
+"""A client that has just written reads where it wrote, so those reads are told from the others."""
+
+
 @frozen
 class Errand:
     """One thing that a client wanted and got in the end, or was still trying to get when all was over.
 
     Attributes:
-        kind: `read` (what never changes), `own read` (what it has written last), `write`, `transaction`.
+        kind: of `KINDS`.
         began: on the monotonic clock.
         seconds: from the first try to success.
         statements: how many were answered without an error.
@@ -96,6 +100,7 @@ class Shopper:
         over: says whether it is time to stop.
 
     Attributes:
+        buys: the same.
         connection: the client's.
         errands: what it has done.
         orders: what it has written.
@@ -103,15 +108,13 @@ class Shopper:
         texts: one error's text for each code.
     """
 
-    def __init__(
-        self, number: int, buys: bool, connect: Callable[[], Connection], over: Callable[[], bool]
-    ) -> None:
+    def __init__(self, number: int, buys: bool, connect: Callable[[], Connection], over: Callable[[], bool]) -> None:
         self.errands: list[Errand] = []
         self.orders = Orders()
         self.wrong: list[str] = []
         self.texts: dict[int, str] = {}
         self._number = number
-        self._buys = buys
+        self.buys = buys
         self._connect = connect
         self._over = over
         self._last = number * _NUMBERS
@@ -128,11 +131,12 @@ class Shopper:
     def work(self) -> None:
         """Do errands until all is over."""
         while not self._over():
-            if self._buys:
+            if self.buys:
                 self._do("write", self._order)
-                self._do("own read", self._look)
+                self._do("read after write", self._look)
                 self._do("transaction", self._order_two)
-            for _ in range(1 if self._buys else 3):
+                self._do("read after write", self._browse)
+            else:
                 self._do("read", self._browse)
 
     def _do(self, kind: str, errand: Callable[[], None]) -> None:
@@ -152,9 +156,7 @@ class Shopper:
                 closed += 1
                 with suppress(pymysql.MySQLError):
                     self.connection = self._enter()
-        self.errands.append(
-            Errand(kind, began, time.monotonic() - began, self._statements, tuple(errors), closed)
-        )
+        self.errands.append(Errand(kind, began, time.monotonic() - began, self._statements, tuple(errors), closed))
         time.sleep(_THINKING)
 
     def _ask(self, statement: str) -> list[tuple[Any, ...]]:
@@ -253,18 +255,23 @@ class Shop:
         for thread in self._threads:
             thread.result(60)
 
-    def go_on(self, seconds: float = 10) -> None:
-        """Return when each client has done each of its errands once more, without an error; fail if one has not."""
-        behind = {shopper: len(shopper.errands) for shopper in self.shoppers}
+    def go_on(self, *kinds: str) -> None:
+        """Return when each client has done all errands of some kinds once more without an error; no kinds: all."""
+        behind = [
+            (shopper, len(shopper.errands), kind)
+            for shopper in self.shoppers
+            for kind in kinds or KINDS
+            if (kind != "read") is shopper.buys
+        ]
 
-        def recovered() -> bool:
-            for shopper, start in list(behind.items()):
-                done = shopper.errands[start:]
-                if len({errand.kind for errand in done if not errand.errors}) == (4 if shopper._buys else 1):
-                    del behind[shopper]
-            return not behind
+        def still_behind() -> list[str]:
+            return [
+                kind
+                for shopper, start, kind in behind
+                if not any(errand.kind == kind and not errand.errors for errand in shopper.errands[start:])
+            ]
 
-        wait_until(recovered, seconds, "the recovery of all clients")
+        wait_until(lambda: not still_behind(), what="the recovery of all clients")
 
     @property
     def wrong(self) -> list[str]:

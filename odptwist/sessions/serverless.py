@@ -1,0 +1,108 @@
+"""The commands of a session that has no server: those of the accounts of the proxy's own.
+
+Source: spec section 1.4. The proxy answers every one, most with an OK that means nothing: drivers and programs set up
+their sessions before a user types anything.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Protocol
+
+from twisted.internet.defer import Deferred, succeed
+
+from odptwist.answers import Answer, Done
+from odptwist.errors import SqlError, bad_proxy_statement
+from odptwist.interfaces import IStatements
+from odptwist.sessions.commands import show_warnings
+from odptwist.sessions.surroundings import Surroundings
+from odptwist.snapshots import Asker
+from odptwist.wire.constants import (
+    COM_INIT_DB,
+    COM_PING,
+    COM_PROCESS_INFO,
+    COM_PROCESS_KILL,
+    COM_QUERY,
+    COM_QUIT,
+    COM_RESET_CONNECTION,
+    COM_SET_OPTION,
+    COM_STATISTICS,
+    COM_STMT_CLOSE,
+    COM_STMT_SEND_LONG_DATA,
+)
+from odptwist.wire.primitives import decode_text
+
+_WITHOUT_EFFECT: Final = frozenset((COM_PING, COM_INIT_DB, COM_RESET_CONNECTION, COM_SET_OPTION))
+_WITHOUT_ANSWER: Final = frozenset((COM_STMT_CLOSE, COM_STMT_SEND_LONG_DATA))
+
+
+class Serverless(Protocol):
+    """What such a command needs of the client session that it came from."""
+
+    surroundings: Surroundings
+    tracker: Any
+
+    def answer(self, answer: Deferred[Answer]) -> None:
+        """Answer the command when `answer` fires."""
+
+    def answer_error(self, error: SqlError) -> None:
+        """Answer the command with an error."""
+
+    def answer_packet(self, payload: bytes) -> None:
+        """Answer the command with one packet."""
+
+    def take_warning(self) -> str:
+        """Return what the statement before warned of, and forget it."""
+
+    def asker(self) -> Asker:
+        """Return who asks."""
+
+    def quit(self) -> None:
+        """Be told that the client leaves."""
+
+
+def look_serverless(session: Serverless, statements: IStatements, command: bytes) -> None:
+    """Answer a command.
+
+    Args:
+        session: it came from.
+        statements: all that it may ask.
+        command: its payload, or the beginning of it if it is a long one.
+    """
+    code = command[0]
+    if code == COM_QUIT:
+        session.quit()
+    elif code == COM_QUERY:
+        _ask(session, statements, decode_text(command[1:]))
+    elif code == COM_PROCESS_KILL:
+        _ask(session, statements, f"KILL CONNECTION {int.from_bytes(command[1:5], 'little')}")
+    elif code == COM_PROCESS_INFO:
+        _ask(session, statements, "SHOW PROCESSLIST")
+    elif code in _WITHOUT_EFFECT:
+        session.tracker.skip()
+        session.answer(succeed(Done()))
+    elif code == COM_STATISTICS:
+        count = len(session.surroundings.clusters.names)
+        session.answer_packet(b"odptwist, an account of the proxy's own; clusters: %d" % count)
+    elif code in _WITHOUT_ANSWER:
+        session.tracker.take()
+    else:
+        session.answer_error(SqlError(1047, "08S01", "Unknown command"))
+
+
+def _ask(session: Serverless, statements: IStatements, text: str) -> None:
+    warnings = show_warnings(text, session.take_warning())
+    if warnings is not None:
+        session.tracker.skip()
+        session.answer(succeed(warnings))
+        return
+    try:
+        if not session.tracker.whole:
+            raise SqlError(8007, "HY000", "internal cmd value is too long")
+        found = statements.find(text)
+        if found is None:
+            raise bad_proxy_statement()
+    except SqlError as refusal:
+        session.answer_error(refusal)
+    else:
+        session.tracker.skip()
+        session.answer(statements.answer(found, session.asker(), session.surroundings.directory))
