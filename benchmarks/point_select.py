@@ -23,6 +23,7 @@ from benchmarks.support import (
     start_haproxy,
     start_odptwist,
 )
+from odptwist.machines.gear import GEAR
 
 
 @frozen
@@ -89,7 +90,11 @@ def main() -> None:
         ways = [Way("direct", server, False)]
         if haproxy():
             ways.append(Way("HAProxy", programs.enter_context(start_haproxy(server.port)), True))
-        ways.append(Way("odptwist, pure Python", programs.enter_context(start_odptwist(server.port)), True))
+        ways.append(
+            Way("odptwist, pure Python", programs.enter_context(start_odptwist(server.port, gear="python")), True)
+        )
+        if GEAR != "pure Python":
+            ways.append(Way(f"odptwist, {GEAR}", programs.enter_context(start_odptwist(server.port)), True))
         for _ in range(options.rounds):
             for shape in shapes:
                 for way in ways:

@@ -122,9 +122,7 @@ def main() -> None:
                     rows.append([text or "(none)", f"{count:,}", *own, f"{len(others):,}", *waits])
                     print(rows[-1], flush=True)
     print(f"\nPython {platform.python_version()}, {options.sessions:,} sessions\n")
-    print_table(
-        ["list", "rows", "ms", "longest", "point selects", "median ms", "p99 ms", "longest ms"], rows
-    )
+    print_table(["list", "rows", "ms", "longest", "point selects", "median ms", "p99 ms", "longest ms"], rows)
 
 
 if __name__ == "__main__":

@@ -145,15 +145,16 @@ def start_fakeserver() -> Program:
     return program
 
 
-def start_odptwist(server_port: int, *options: str, source: Path | None = None) -> Program:
+def start_odptwist(server_port: int, *options: str, source: Path | None = None, gear: str = "") -> Program:
     """Start the proxy before a server on this machine, with this interpreter.
 
     Args:
         server_port: the server's.
         options: more of `twistd odp`.
         source: another directory of odptwist's source; None: the installed one.
+        gear: `python` for the machines in Python; empty: the best that is there.
     """
-    return _start_odptwist("--server", f"127.0.0.1:{server_port}", *options, source=source)
+    return _start_odptwist("--server", f"127.0.0.1:{server_port}", *options, source=source, gear=gear)
 
 
 def start_cluster(primary_port: int, replica_port: int, read_policy: str) -> Program:
@@ -164,9 +165,9 @@ def start_cluster(primary_port: int, replica_port: int, read_policy: str) -> Pro
         return _start_odptwist("--config", settings.name)
 
 
-def _start_odptwist(*options: str, source: Path | None = None) -> Program:
+def _start_odptwist(*options: str, source: Path | None = None, gear: str = "") -> Program:
     listen = ("--port", "tcp:0:interface=127.0.0.1:backlog=1024")
-    environment = {**os.environ, **({"PYTHONPATH": str(source)} if source is not None else {})}
+    environment = {**os.environ, **({"PYTHONPATH": str(source)} if source is not None else {}), "ODPTWIST_GEAR": gear}
     program = Program(
         [sys.executable, "-c", _TWISTD, "--pidfile=", "--nodaemon", "odp", *listen, *options], env=environment
     )

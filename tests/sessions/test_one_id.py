@@ -50,7 +50,7 @@ class OneIdCase(SynchronousTestCase):
     def setUp(self) -> None:
         """Log the clients in."""
         self.house = House(ids=IDS)
-        self.client, self.server = self.house.log_in()
+        self.client, self.server = self.house.log_in(unprivileged=True)
         self.other, self.other_server = self.house.log_in()
         learn_privileges(self.client, self.server)
 
@@ -121,7 +121,7 @@ class NumberTests(OneIdCase):
     def test_version_1(self) -> None:
         """With ids of version 1 the server is asked."""
         house = House()
-        client, server = house.log_in()
+        client, server = house.log_in(unprivileged=True)
         client.query(b"SELECT CONNECTION_ID()")
         self.assertEqual(server.payloads(), [b"\3SELECT CONNECTION_ID()"])
         server.row()
@@ -224,7 +224,7 @@ class ProcessListTests(OneIdCase):
     def test_version_1(self) -> None:
         """With ids of version 1 it is the proxy's own list, and the full one the server's."""
         house = House()
-        client, server = house.log_in()
+        client, server = house.log_in(unprivileged=True)
         learn_privileges(client, server)
         client.query(b"SHOW PROCESSLIST")
         self.assertEqual([row[:3] for row in self.rows(client)], [(b"1", b"sys", b"root")])

@@ -23,7 +23,7 @@ class PreparedTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Log the clients in."""
         self.house = House()
-        self.client, self.server = self.house.log_in()
+        self.client, self.server = self.house.log_in(unprivileged=True)
         self.other, self.other_server = self.house.log_in()
         learn_privileges(self.client, self.server)
 
