@@ -15,6 +15,7 @@ EMBEDDED = ["pylibseekdb>=1.4"]
 TLS = ["twisted[tls]>=26.4"]
 TEST = [
     *EMBEDDED,
+    *TLS,
     "cryptography>=42",  # PyMySQL needs it for caching_sha2_password
     "hypothesis>=6.100",
     "mysql-connector-python>=9",

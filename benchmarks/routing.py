@@ -24,6 +24,7 @@ from benchmarks.support import (
     start_fakeserver,
     start_odptwist,
 )
+from odptwist.machines.gear import GEAR
 
 
 @frozen
@@ -65,6 +66,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="length of one round [2]")
     parser.add_argument("--rounds", type=int, default=7, help="rounds of each way and shape; medians are shown [7]")
     parser.add_argument("--connections", default="1,16,256", help="numbers of connections [1,16,256]")
+    parser.add_argument("--gear", default="", help="python: the machines in Python, even if there are any in C")
     parser.add_argument("--against", type=Path, help="directory of another odptwist's source, to be measured too")
     options = parser.parse_args()
     raise_open_files()
@@ -76,9 +78,9 @@ def main() -> None:
     with ExitStack() as programs:
         primary, replica = (programs.enter_context(start_fakeserver()).port for _ in range(2))
         starts = {
-            "one server": lambda: start_odptwist(primary),
-            "two, primary": lambda: start_cluster(primary, replica, "primary"),
-            "two, replica_first": lambda: start_cluster(primary, replica, "replica_first"),
+            "one server": lambda: start_odptwist(primary, gear=options.gear),
+            "two, primary": lambda: start_cluster(primary, replica, "primary", options.gear),
+            "two, replica_first": lambda: start_cluster(primary, replica, "replica_first", options.gear),
         }
         if options.against is not None:
             starts["one server, against"] = lambda: start_odptwist(primary, source=options.against)
@@ -88,10 +90,10 @@ def main() -> None:
                 # Backwards every other time, so that what slows down or speeds up meets all alike.
                 for way in ways if turn % 2 else reversed(ways):
                     way.run(shape, options.seconds)
-    show(shapes, ways, options.rounds, options.seconds)
+    show(shapes, ways, options)
 
 
-def show(shapes: list[Shape], ways: list[Way], rounds: int, seconds: float) -> None:
+def show(shapes: list[Shape], ways: list[Way], options: argparse.Namespace) -> None:
     """Print the table; ratios are to the first way."""
     rows = []
     for shape in shapes:
@@ -100,7 +102,9 @@ def show(shapes: list[Shape], ways: list[Way], rounds: int, seconds: float) -> N
             spent = way.rounds[shape.name]
             ratio = median(one / other for one, other in zip(spent, scale, strict=True))
             rows.append([shape.name, way.name, f"{median(spent):,.1f}", f"{ratio:.2f}"])
-    print(f"Python {platform.python_version()}, medians of {rounds} rounds of {seconds:g} s\n")
+    machines = "pure Python" if options.gear else GEAR
+    rounds = f"{options.rounds} rounds of {options.seconds:g} s"
+    print(f"Python {platform.python_version()}, {machines}, medians of {rounds}\n")
     print_table(["load", "way", "CPU us each", f"of {ways[0].name}"], rows, left=2)
 
 

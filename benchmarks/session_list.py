@@ -99,8 +99,11 @@ def main() -> None:
     if options.sessions * 2 + 100 > limit:
         parser.error(f"--sessions: a proxy needs two descriptors each, and {limit} are allowed (ulimit -Hn)")
     rows = []
-    with start_fakeserver() as server, start_odptwist(server.port) as proxy:
-        with Load(proxy.port, "idle", options.sessions) as load, connect(proxy.port) as asker:
+    with (
+        start_fakeserver() as server,
+        start_odptwist(server.port) as proxy,
+        Load(proxy.port, "idle", options.sessions) as load,
+    ):
             load.wait_until_open(600)
             with selecting(proxy.port) as latest, asker.cursor() as cursor:
                 for text in ("", *LISTS):

@@ -157,12 +157,12 @@ def start_odptwist(server_port: int, *options: str, source: Path | None = None, 
     return _start_odptwist("--server", f"127.0.0.1:{server_port}", *options, source=source, gear=gear)
 
 
-def start_cluster(primary_port: int, replica_port: int, read_policy: str) -> Program:
-    """Start the proxy before a cluster of two servers on this machine, whose roles are set."""
+def start_cluster(primary_port: int, replica_port: int, read_policy: str, gear: str = "") -> Program:
+    """Start the proxy before a cluster of two servers on this machine, whose roles are set; as `start_odptwist`."""
     with tempfile.NamedTemporaryFile("w", prefix="odptwist-", suffix=".toml") as settings:
         settings.write(_CLUSTER.format(primary=primary_port, replica=replica_port, policy=read_policy))
         settings.flush()
-        return _start_odptwist("--config", settings.name)
+        return _start_odptwist("--config", settings.name, gear=gear)
 
 
 def _start_odptwist(*options: str, source: Path | None = None, gear: str = "") -> Program:

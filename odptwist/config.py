@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from attrs import Factory, field, frozen
+from attrs import Factory, evolve, field, frozen
 
 from odptwist.config_file import Between, ConfigFile, OneOrMore, Read
 from odptwist.config_lines import Key
@@ -29,7 +29,7 @@ from odptwist.config_spellings import (
 )
 from odptwist.errors import ConfigError, SqlError
 from odptwist.identity import UserName
-from odptwist.snapshots import Address, Privileges, ReadPolicy, Role, RuleAction
+from odptwist.snapshots import Address, Privileges, ReadPolicy, Role, RuleAction, TlsMode
 
 DEFAULT_PORT = "2883"
 DEFAULT_CLUSTER = "odp"
@@ -37,8 +37,13 @@ DEFAULT_DATA_DIR = "odp-data"
 DEFAULT_TENANTS = ("sys",)
 DEFAULT_KILLER = "kill"
 DEFAULT_ID_VERSION = 1
+AUTO_CERTIFICATE = "auto"
+"""Stands for a certificate that the proxy makes at its start and signs itself."""
 
 _ROLES = {"auto": None, "primary": Role.PRIMARY, "replica": Role.REPLICA}
+_TLS_VERSIONS = {version: version for version in ("1.2", "1.3")}
+_TLS_MODES = {mode.value: mode for mode in TlsMode}
+_VERIFYING = (TlsMode.VERIFY_CA, TlsMode.VERIFY_FULL)
 _POLICIES = {policy.value: policy for policy in ReadPolicy}
 _PRIVILEGES = {"PROCESS": Privileges.PROCESS, "SUPER": Privileges.SUPER}
 _ACTIONS = {action.value: action for action in RuleAction}
@@ -62,12 +67,17 @@ class ServerSettings:
 
 @frozen
 class ClusterSettings:
-    """One cluster; without servers it is served by the embedded one."""
+    """One cluster; without servers it is served by the embedded one.
+
+    `server_tls` is about servers that are not on a Unix socket; `server_ca` is a file of certificates, or empty.
+    """
 
     name: str
     servers: tuple[ServerSettings, ...] = ()
     tenants: tuple[str, ...] = DEFAULT_TENANTS
     read_policy: ReadPolicy = ReadPolicy.PRIMARY
+    server_tls: TlsMode = TlsMode.DISABLED
+    server_ca: str = ""
 
 
 @frozen
@@ -154,6 +164,23 @@ class HealthSettings:
 
 
 @frozen
+class TlsSettings:
+    """TLS with clients; without a `certificate` it is not offered.
+
+    `certificate` is a file of it and its chain, or `AUTO_CERTIFICATE`; `key` is a file of its key, empty if that is in
+    the same one. `client_ca` is a file of certificates that may have signed those of clients, empty if clients are not
+    asked for one. `require`: whether clients must use TLS.
+    """
+
+    certificate: str = ""
+    key: str = ""
+    minimum_version: Annotated[str, Read(one_of(_TLS_VERSIONS))] = "1.2"
+    client_ca: str = ""
+    require_client_certificate: bool = False
+    require: bool = False
+
+
+@frozen
 class RoutingSettings:
     """What becomes of statements when servers change or differ.
 
@@ -200,6 +227,7 @@ class Settings:
     history: HistorySettings = HistorySettings()
     health: HealthSettings = HealthSettings()
     routing: RoutingSettings = RoutingSettings()
+    tls: TlsSettings = TlsSettings()
     rules: tuple[RuleSettings, ...] = ()
     client_session_id_version: int = DEFAULT_ID_VERSION
     proxy_id: int | None = None
@@ -236,6 +264,8 @@ class _ClusterTable:
     name: Annotated[str | None, Read(check_name)] = None
     tenants: list[Annotated[str, Read(check_not_empty)]] = Factory(lambda: list(DEFAULT_TENANTS))
     read_policy: Annotated[ReadPolicy, Read(one_of(_POLICIES))] = ReadPolicy.PRIMARY
+    server_tls: Annotated[TlsMode, Read(one_of(_TLS_MODES))] = TlsMode.DISABLED
+    server_ca: str = ""
     server: list[_ServerTable] = Factory(list)
 
 
@@ -284,6 +314,7 @@ class _Tables:
     history: HistorySettings = HistorySettings()
     health: HealthSettings = HealthSettings()
     routing: RoutingSettings = RoutingSettings()
+    tls: TlsSettings = TlsSettings()
     rule: list[_RuleTable] = Factory(list)
 
 
@@ -294,10 +325,12 @@ def load_settings(
     cluster_name: str | None = None,
     data_dir: str | None = None,
     check_where: Callable[[str], object] | None = None,
+    certificate: str | None = None,
 ) -> Settings:
     """Return the settings of a file (or none), overridden by what the command line says.
 
-    `check_where` raises `SqlError` if a condition of a rule cannot be used.
+    `check_where` raises `SqlError` if a condition of a rule cannot be used. `certificate` replaces that of `[tls]`, and
+    its key.
 
     Raises:
         ConfigError: with every fault that was found: `FILE:LINE: KEY: what is wrong`, or `--OPTION: what is wrong`.
@@ -331,6 +364,7 @@ def load_settings(
     if tables.kill.password and not tables.kill.user and not file.is_faulty(("kill", "user")):
         file.fault(("kill", "password"), "needs kill.user")
     _check_proxy_id(file, tables)
+    tls = _tls(file, tables.tls, certificate)
     if faults := [*options, *file.faults]:
         raise ConfigError(*faults)
     return Settings(
@@ -345,6 +379,7 @@ def load_settings(
         history=tables.history,
         health=tables.health,
         routing=tables.routing,
+        tls=tls,
         rules=rules,
         client_session_id_version=tables.client_session_id_version,
         proxy_id=tables.proxy_id,
@@ -371,6 +406,19 @@ def _check_proxy_id(file: ConfigFile, tables: _Tables) -> None:
         file.fault(("proxy_id",), "must not be 0 where client_session_id_version is 2: servers have such ids too")
 
 
+def _tls(file: ConfigFile, table: TlsSettings, certificate: str | None) -> TlsSettings:
+    """Return how TLS is offered to clients; `certificate` is the command line's."""
+    if certificate is not None:
+        table = evolve(table, certificate=certificate, key="")
+    elif table.certificate == AUTO_CERTIFICATE and table.key:
+        file.fault(("tls", "key"), "cannot stand beside a certificate that is made at the start")
+    elif table != TlsSettings() and not table.certificate:
+        file.missing(("tls", "certificate"))
+    if table.require_client_certificate and not table.client_ca:
+        file.fault(("tls", "require_client_certificate"), "needs tls.client_ca")
+    return table
+
+
 def _check_clusters(file: ConfigFile, tables: _Tables) -> None:
     """Check how the clusters of a file go with each other, and with the keys for a sole one."""
     for place in _repeats([table.name for table in tables.cluster]):
@@ -386,6 +434,11 @@ def _check_clusters(file: ConfigFile, tables: _Tables) -> None:
             key = ("cluster", place)
             if not table.server and not file.is_faulty((*key, "server")):
                 file.fault(key, "needs a [[cluster.server]]; only a sole cluster can be the embedded one")
+    ways: dict[Address | None, tuple[TlsMode, str]] = {}
+    for place, table in enumerate(tables.cluster):
+        way = (table.server_tls, table.server_ca)
+        if any(ways.setdefault(server.address, way) != way for server in table.server):
+            file.fault(("cluster", place, "server_tls"), "another cluster has one of its servers, with another TLS")
 
 
 def _cluster(file: ConfigFile, key: Key, table: _ClusterTable) -> ClusterSettings:
@@ -400,6 +453,9 @@ def _cluster(file: ConfigFile, key: Key, table: _ClusterTable) -> ClusterSetting
         file.fault((*key, "server", place, "address"), _twice(table.server[place].address))
     for place in _repeats([server.role if server.role is Role.PRIMARY else None for server in table.server]):
         file.fault((*key, "server", place, "role"), "another server of the cluster is the primary already")
+    if (table.server_tls in _VERIFYING) is not bool(table.server_ca) and not file.is_faulty((*key, "server_tls")):
+        fault = "is used by verify_ca and verify_full only" if table.server_ca else "is missing"
+        file.fault((*key, "server_ca"), fault)
     return ClusterSettings(
         table.name or "",
         tuple(
@@ -409,6 +465,8 @@ def _cluster(file: ConfigFile, key: Key, table: _ClusterTable) -> ClusterSetting
         ),
         tuple(table.tenants),
         table.read_policy,
+        table.server_tls,
+        table.server_ca,
     )
 
 
@@ -426,7 +484,7 @@ def _roles(file: ConfigFile, tables: _Tables, clusters: set[str]) -> tuple[RoleS
     for place, table in enumerate(tables.role):
         key = ("role", place)
         if not table.privileges and not file.is_faulty((*key, "privileges")):
-            file.missing((*key, "privileges"))
+            file.fault((*key, "privileges"), "needs at least one")
         if table.user is None:
             file.missing((*key, "user"))
         else:

@@ -31,6 +31,7 @@ class CloseReason(Enum):
     CLIENT_BROKE_PROTOCOL = "client_broke_protocol"
     LOGIN_REFUSED = "login_refused"
     LOGIN_TIMEOUT = "login_timeout"
+    TLS_FAILED = "tls_failed"
     KILLED = "killed"
     KILLED_ITSELF = "killed_itself"
     SERVER_UNREACHABLE = "server_unreachable"

@@ -42,6 +42,8 @@ class IClusters(Interface):
 
     watched = Attribute("bool: whether health checks run, so that a change of roles will be noticed")
 
+    awaited = Attribute("bool: whether somebody waits for a change now, so that health checks should hurry")
+
     def when_changed() -> Deferred[None]:
         """Fire when `generation` has risen, or a server was found well that may take writes; may be cancelled."""
 
@@ -139,7 +141,8 @@ class IAccessPolicy(Interface):
     def decide(asker: Asker, verb: Verb, cs_id: int, owner: Identity | None) -> Decision:
         """Return what the asker may do with the session `cs_id` of `owner` (None: not logged in yet).
 
-        For `Verb.SEE_PROXY` there is no session: `cs_id` is 0 and `owner` None.
+        For `Verb.SEE_PROXY` there is no session: `cs_id` is 0 and `owner` None. An `owner` of the asker's tenant whose
+        user is empty is nobody: an absent session is to cost the same questions as one that the asker may not see.
         `NEEDS_PRIVILEGES` makes the directory ask the asker's server for its privileges, once a session, and decide
         again.
         If this raises, the fault is logged and the session is invisible.

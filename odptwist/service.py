@@ -34,8 +34,9 @@ from odptwist.interfaces import IBackendKiller, IProxyStatement, IRouter, ISessi
 from odptwist.machines.exchange import plain_prefixes
 from odptwist.machines.gear import GEAR
 from odptwist.machines.rate import RateLimit
-from odptwist.sessions.ids import SessionIds, choose_proxy_id
+from odptwist.sessions.encryption import ClientTls, ServerTls
 from odptwist.sessions.history import History
+from odptwist.sessions.ids import SessionIds, choose_proxy_id
 from odptwist.sessions.opening import read_traits
 from odptwist.sessions.own_accounts import OwnAccount, OwnAccounts
 from odptwist.sessions.paused import PausedClients
@@ -46,7 +47,7 @@ from odptwist.sessions.service_sessions import ServiceSessions
 from odptwist.sessions.surroundings import Account, Limits, Routing, Surroundings
 from odptwist.sessions.transport import write_at_once
 from odptwist.sessions.verifiers import ConfiguredVerifiers, ServerVerifiers, Verifiers
-from odptwist.snapshots import Address
+from odptwist.snapshots import Address, TlsMode
 from odptwist.statements import (
     administrator_statements,
     builtin_statements,
@@ -56,8 +57,8 @@ from odptwist.statements import (
     settings_statements,
     statistics_statement,
 )
-from odptwist.statements.rule_timing import read_timing
 from odptwist.statements.pace import Pace
+from odptwist.statements.rule_timing import read_timing
 from odptwist.statements.table import StatementTable
 from odptwist.statements.where import Condition
 
@@ -115,7 +116,7 @@ class ProxyService(Service):
             aside=lambda work: deferToThreadPool(reactor, reactor.getThreadPool(), work),
         )
         answered = [*statements, *builtin_statements(pace), *about_servers, *about_itself]
-        table = StatementTable(answered)
+        table = StatementTable(answered, pace)
         surroundings = Surroundings(
             reactor=reactor,
             clusters=self._clusters,
@@ -127,16 +128,17 @@ class ProxyService(Service):
             plain=plain_prefixes(table.first_words),
             paused=PausedClients(reactor),
             observers=tuple(observers),
-            limits=Limits(kill_timeout=settings.kill.timeout),
+            limits=Limits(kill_timeout=settings.kill.timeout, stop_abandoned=settings.kill.abandoned),
             killers={killer.name: killer for killer in (*builtin_killers(), *killers)},
             kill_account=Account(settings.kill.user, settings.kill.password) if settings.kill.user else None,
-            stop_abandoned=settings.kill.abandoned,
             ids=ids,
             rules=rules,
             history=History(settings.history.sessions),
             own_accounts=_own_accounts(settings.admin, answered),
             routing=Routing(settings.routing.retry_reads, settings.routing.primary_wait, settings.routing.settle),
         )
+        encrypted, servers_encrypted = _encryption(settings)
+        surroundings = evolve(surroundings, client_tls=encrypted, server_tls=servers_encrypted)
         self._prober: Prober | None = None
         self._service_sessions: list[ServiceSessions] = []
         sources = self._verifier_sources(surroundings)
@@ -318,6 +320,19 @@ def _own_accounts(settings: AdminSettings, answered: Sequence[IProxyStatement]) 
         },
         settings.allow_from_anywhere,
     )
+
+
+def _encryption(settings: Settings) -> tuple[ClientTls | None, dict[Address, ServerTls]]:
+    """Return how TLS is used with clients and with servers."""
+    clusters = [each for each in settings.clusters if each.server_tls is not TlsMode.DISABLED]
+    if not (settings.tls.certificate or clusters):
+        return None, {}
+    try:
+        from odptwist.tls import client_tls, server_tls
+    except ImportError as fault:
+        raise ConfigError(f"TLS needs the extra 'tls': pip install 'odptwist[tls]' ({fault})") from None
+    servers = {address: tls for each in clusters for address, tls in server_tls(each).items()}
+    return client_tls(settings.tls), servers
 
 
 def _done() -> Deferred[None]:

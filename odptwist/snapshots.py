@@ -64,6 +64,22 @@ class ReadPolicy(Enum):
 
 
 @unique
+class TlsMode(Enum):
+    """How the proxy talks to a server; the words are those of MySQL's `ssl_mode`."""
+
+    DISABLED = "disabled"
+    """In clear."""
+    PREFERRED = "preferred"
+    """By TLS if the server offers it, whoever the server is."""
+    REQUIRED = "required"
+    """By TLS, whoever the server is."""
+    VERIFY_CA = "verify_ca"
+    """By TLS, with a certificate that a known authority has signed."""
+    VERIFY_FULL = "verify_full"
+    """The same, and the certificate names the server's host or address."""
+
+
+@unique
 class Purpose(Enum):
     """What a client session wants a server for."""
 
@@ -153,7 +169,7 @@ class ClientSessionSnapshot:
     command that runs now or ran last, as SHOW PROCESSLIST does; empty before the first. `being_killed` says that it ends
     with its transaction or statement. `bytes_in` came from the client and `bytes_out` went to it, after the login;
     `statements` counts the commands that were answered or are in flight. `client` and `client_version` are what the
-    client's library calls itself.
+    client's library calls itself. `cipher` is the TLS version and cipher of its connection, empty without TLS.
     """
 
     proxy_sessid: int
@@ -186,10 +202,13 @@ class ClientSessionSnapshot:
     statements: int = 0
     client: str = ""
     client_version: str = ""
+    cipher: str = ""
 
     @property
     def activity(self) -> str:
-        """Return what the session does: `logging in`, `busy`, `in transaction` (but idle) or `idle`."""
+        """Return what the session does: `being killed`, `logging in`, `busy`, `in transaction` (but idle) or `idle`."""
+        if self.being_killed:
+            return "being killed"
         own = self.identity is not None and self.identity.tenant == PROXY_TENANT  # it never has a server session
         if self.bound is None and not self.proxy_sessid and not own:
             return "logging in"

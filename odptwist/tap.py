@@ -39,9 +39,21 @@ class Options(usage.Options):
             "Name of the cluster of the servers given by --server, or of the embedded one [default: odp]",
         ],
         ["data-dir", None, None, "Where the embedded server keeps its data [default: ./odp-data]"],
+        [
+            "tls",
+            None,
+            None,
+            "Offer TLS to clients: a file with the certificate, its chain and its key, or auto: one that is made now",
+        ],
         ["config", "c", None, "A TOML file with these settings and more; the command line wins"],
     ]
-    compData = usage.Completions(optActions={"config": usage.CompleteFiles("*.toml"), "data-dir": usage.CompleteDirs()})
+    compData = usage.Completions(
+        optActions={
+            "config": usage.CompleteFiles("*.toml"),
+            "data-dir": usage.CompleteDirs(),
+            "tls": usage.CompleteFiles("*.pem"),
+        }
+    )
 
     settings: Settings
 
@@ -75,7 +87,13 @@ class Options(usage.Options):
         """Make settings of all that was given, and refuse what cannot work before anything is started."""
         try:
             self.settings = load_settings(
-                self["config"], self._ports, self._servers, self["cluster-name"], self["data-dir"], check_condition
+                self["config"],
+                self._ports,
+                self._servers,
+                self["cluster-name"],
+                self["data-dir"],
+                check_condition,
+                self["tls"],
             )
             self._check_endpoints()
             if self.settings.embedded:

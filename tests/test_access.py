@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from odptwist.access import TenantAccessPolicy
+from odptwist.access import Grant, TenantAccessPolicy
 from odptwist.identity import Identity
 from odptwist.interfaces import IAccessPolicy
 from odptwist.snapshots import Asker, Decision, Privileges, Verb
@@ -104,3 +104,41 @@ class TenantAccessPolicyTests(SynchronousTestCase):
             TenantAccessPolicy().decide(shouting, Verb.SEE, OTHER_ID, Identity("app", "shop", "ob1")),
             Decision.INVISIBLE,
         )
+
+    def test_accounts_of_the_proxy(self) -> None:
+        """root@proxysys may everything, the inspector sees everything; no other user of the tenant may anything."""
+        letters = {"root": "AAAA", "inspector": "ADDD", "x": "----"}
+        for user, row in letters.items():
+            asker = Asker(OWN_ID, Identity(user, "proxysys", "ob1"))
+            for owner in (None, Identity("app", "shop", "ob1"), Identity("app", "shop", "ob2")):
+                for verb, letter in zip(VERBS, row, strict=True):
+                    decision = TenantAccessPolicy().decide(asker, verb, OTHER_ID, owner)
+                    self.assertIs(decision, LETTERS[letter], (user, verb))
+            decision = TenantAccessPolicy().decide(asker, Verb.SEE_PROXY, 0, None)
+            self.assertIs(decision, LETTERS[row[0]], user)
+        user = Asker(OWN_ID, Identity("root", "sys", "ob1"), Privileges.NONE)
+        self.assertIs(
+            TenantAccessPolicy().decide(user, Verb.SEE, OTHER_ID, Identity("root", "proxysys", "ob1")),
+            Decision.INVISIBLE,
+        )
+
+    def test_grants_of_the_settings(self) -> None:
+        """They add to what the server grants, for the users that they name; where they suffice, nobody is asked."""
+        other = Identity("boss", "shop", "ob1")
+        see, kill = Verb.SEE, Verb.KILL
+        table = [
+            (Grant("app", None, None, Privileges.PROCESS), None, see, "A"),
+            (Grant("app", None, None, Privileges.PROCESS), None, kill, "?"),
+            (Grant("app", "shop", "ob1", Privileges.PROCESS), Privileges.NONE, kill, "D"),
+            (Grant("app", "shop", None, Privileges.PROCESS), Privileges.SUPER, kill, "A"),
+            (Grant("app", None, "ob1", Privileges.SUPER), None, kill, "A"),
+            (Grant("app", "sys", None, Privileges.SUPER), Privileges.NONE, kill, "-"),
+            (Grant("app", None, "ob2", Privileges.SUPER), Privileges.NONE, see, "-"),
+            (Grant("App", None, None, Privileges.SUPER), None, see, "?"),
+        ]
+        for grant, privileges, verb, letter in table:
+            asker = Asker(OWN_ID, ASKERS["user"], privileges)
+            self.assertIs(TenantAccessPolicy([grant]).decide(asker, verb, OTHER_ID, other), LETTERS[letter], grant)
+        far = Identity("boss", "bank", "ob1")
+        policy = TenantAccessPolicy([Grant("app", None, None, Privileges.SUPER)])
+        self.assertIs(policy.decide(Asker(OWN_ID, ASKERS["user"]), see, OTHER_ID, far), Decision.INVISIBLE)

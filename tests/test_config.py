@@ -14,9 +14,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from odptwist.config import (
     AccountSettings,
+    AdminSettings,
     ClusterSettings,
     HealthSettings,
+    HistorySettings,
     KillSettings,
+    RoleSettings,
     RoutingSettings,
     RuleSettings,
     ServerSettings,
@@ -26,7 +29,7 @@ from odptwist.config import (
 )
 from odptwist.config_spellings import parse_address
 from odptwist.errors import ConfigError, SqlError
-from odptwist.snapshots import Address, ReadPolicy, Role, RuleAction
+from odptwist.snapshots import Address, Privileges, ReadPolicy, Role, RuleAction
 
 SECRET = "hunter2"
 SECRET_SHA1 = "*58815970BE77B3720276F63DB198B1FA42E5CC02"
@@ -75,6 +78,9 @@ password = "{SECRET}"
 timeout = 7
 abandoned = false
 
+[history]
+sessions = 50
+
 [health]
 interval = 0.5
 timeout = 1
@@ -119,6 +125,7 @@ WHOLE = Settings(
         AccountSettings("app", None, None, VERIFIER),
     ),
     service_account=ServiceAccountSettings("odp_monitor", ""),
+    history=HistorySettings(50),
     health=HealthSettings(0.5, 1.0, 2, 30.0),
     routing=RoutingSettings(False, 0.0, 1.5),
     rules=(
@@ -240,6 +247,26 @@ FAULTY: list[tuple[str, tuple[str, ...]]] = [
         f'[[account]]\nuser = "a"\npassword_sha1 = "{SECRET}"',
         ("3: account[0].password_sha1: must be '*' and 40 hex digits, as",),
     ),
+    (
+        f'[admin]\npassword_sha1 = "{SECRET}"\ninspector_password_sha1 = "{SECRET_SHA1}1"\nallow_from_anywhere = 1',
+        (
+            "2: admin.password_sha1: must be 40 hex digits, SHA1 of the password; or '*' and",
+            "3: admin.inspector_password_sha1: must be 40 hex digits",
+            "4: admin.allow_from_anywhere: must be true or false",
+        ),
+    ),
+    (
+        '[[role]]\nuser = "a#b"\nprivileges = ["ALL"]\n[[role]]\nprivileges = []\n[[role]]\nuser = "a#b"',
+        (
+            "2: role[0].user: there is no cluster 'b'",
+            "3: role[0].privileges[0]: 'ALL': must be one of PROCESS, SUPER",
+            "4: role[1].user: is missing",
+            "5: role[1].privileges: needs at least one",
+            "6: role[2].privileges: needs at least one",
+            "7: role[2].user: is there twice",
+            "7: role[2].user: there is no cluster 'b'",
+        ),
+    ),
     ("[service_account]", ("1: service_account.user: is missing",)),
     (
         'service_account = { user = "",\tpassword = 3 }',
@@ -351,6 +378,25 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual(settings.data_dir, Path("/d"))
         self.assertEqual(settings.accounts, WHOLE.accounts)
 
+    def test_administrators(self) -> None:
+        """The password of an account of the proxy's may be hashed as ODP does it, or as MySQL does."""
+        once = "f3bbbd66a63d4bf1747940578ec3d0103530e21d"
+        for text in (once, once.upper(), SECRET_SHA1, SECRET_SHA1.lower()):
+            admin = self.load(f'[admin]\npassword_sha1 = "{text}"').admin
+            self.assertEqual(admin, AdminSettings(VERIFIER))
+            self.assertNotIn(repr(VERIFIER), repr(admin))
+
+    def test_roles(self) -> None:
+        """A role names a user as an account does, and one privilege or both."""
+        roles = self.load(
+            '[[role]]\nuser = "a"\nprivileges = ["SUPER", "PROCESS"]\n'
+            '[[role]]\nuser = "a@t#odp"\nprivileges = ["PROCESS"]'
+        ).roles
+        both = Privileges.SUPER | Privileges.PROCESS
+        self.assertEqual(
+            roles, (RoleSettings("a", None, None, both), RoleSettings("a", "t", "odp", Privileges.PROCESS))
+        )
+
     def test_account_of_the_sole_cluster(self) -> None:
         """An account may name the cluster that has no table of its own, whoever names it."""
         account = '[[account]]\nuser = "a#mine"\npassword = "x"'
@@ -443,3 +489,20 @@ class SettingsTests(SynchronousTestCase):
             parse_address(text)
         except ValueError:
             return
+
+    def test_ids(self) -> None:
+        """The version of the ids is 1 unless said otherwise, and the proxy's number must fit it."""
+        settings = self.load("")
+        self.assertEqual((settings.client_session_id_version, settings.proxy_id), (1, None))
+        settings = self.load("client_session_id_version = 2\nproxy_id = 8191\n")
+        self.assertEqual((settings.client_session_id_version, settings.proxy_id), (2, 8191))
+        self.assertEqual(self.load("proxy_id = 255\n").proxy_id, 255)
+        for text, key in (
+            ("client_session_id_version = 3\n", "client_session_id_version"),
+            ("client_session_id_version = 2\nproxy_id = 8192\n", "proxy_id"),
+            ("client_session_id_version = 2\nproxy_id = 0\n", "proxy_id"),
+            ("proxy_id = 256\n", "proxy_id"),
+            ("proxy_id = -1\n", "proxy_id"),
+        ):
+            (fault,) = self.faults(text)
+            self.assertIn(f": {key}: must", fault)

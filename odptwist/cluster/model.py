@@ -150,6 +150,11 @@ class Clusters:
         """Have a server checked at once."""
         self.on_suspicion(address)
 
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits for a change."""
+        return bool(self._waiters)
+
     def when_changed(self) -> Deferred[None]:
         """Fire when `generation` has risen, or a health check found a server well that may take writes."""
         waiter: Deferred[None] = Deferred(lambda waiter: self._waiters.pop(waiter, None))

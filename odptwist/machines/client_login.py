@@ -2,6 +2,7 @@
 
 Source: MySQL internals, "Connection Phase".
 
+    GREETED --SSLRequest--> GREETED, once and if it was offered
     GREETED --response--> IDENTIFIED --ask--> ASKED --answer--> IDENTIFIED ...
     IDENTIFIED, ASKED --accept--> ACCEPTED        all of these three --refuse--> REFUSED
 """
@@ -11,7 +12,8 @@ from __future__ import annotations
 from enum import Enum, unique
 
 from odptwist.errors import SequenceError, WireError
-from odptwist.machines.effects import Answered, Identified
+from odptwist.machines.effects import Answered, Identified, WantsTls
+from odptwist.wire.constants import CLIENT_SSL
 from odptwist.wire.framing import Packet, frames
 from odptwist.wire.handshake import Greeting, is_ssl_request, parse_handshake_response
 
@@ -35,18 +37,20 @@ class ClientLogin:
         asked: whether the client was asked anything yet. It may be asked by one server only.
     """
 
-    __slots__ = ("_sequence", "asked", "state")
+    __slots__ = ("_sequence", "_tls_offered", "asked", "state")
 
     def __init__(self) -> None:
         self.state = State.GREETED
         self.asked = False
         self._sequence = 0
+        self._tls_offered = False
 
     def greet(self, greeting: Greeting) -> bytes:
         """Return the first bytes for the client."""
+        self._tls_offered = bool(greeting.capabilities & CLIENT_SSL)
         return self._send(greeting.encode())
 
-    def receive(self, packet: Packet) -> Identified | Answered:
+    def receive(self, packet: Packet) -> WantsTls | Identified | Answered:
         """Take a packet of the client.
 
         Raises:
@@ -57,7 +61,10 @@ class ClientLogin:
         self._sequence = (packet.sequence + 1) & 0xFF
         if self.state is State.GREETED:
             if is_ssl_request(packet.payload):
-                raise WireError("a request for TLS, which was not offered")
+                if not self._tls_offered:
+                    raise WireError("a request for TLS, which was not offered")
+                self._tls_offered = False
+                return WantsTls()
             response = parse_handshake_response(packet.payload)
             self.state = State.IDENTIFIED
             return Identified(response)

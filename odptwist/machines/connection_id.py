@@ -47,10 +47,12 @@ _ENDS_OF_ITEMS: Final = frozenset(
     "FROM WHERE GROUP HAVING ORDER LIMIT OFFSET FETCH UNION EXCEPT INTERSECT MINUS INTO FOR LOCK PROCEDURE WINDOW "
     "ON".split()
 )
+# Words that a literal may begin with.
+_TYPED: Final = frozenset(("DATE", "TIME", "TIMESTAMP"))
 # Words behind which a word or a string is an operand, and no alias.
-_OPERATORS: Final = frozenset(
+_OPERATORS: Final = _TYPED | frozenset(
     "AND OR XOR NOT IS LIKE RLIKE REGEXP IN BETWEEN DIV MOD ESCAPE COLLATE OVER BINARY SOUNDS MEMBER OF INTERVAL "
-    "WHEN THEN ELSE CASE DATE TIME TIMESTAMP".split()
+    "WHEN THEN ELSE CASE".split()
 )
 _NAME_SIZE: Final = 255
 """What servers keep of the text that names a column, in characters."""
@@ -267,7 +269,7 @@ def _has_alias(item: Sequence[Token]) -> bool:
     if before.word in _OPERATORS or before.word.startswith("_"):
         return False
     if before.kind is Kind.STRING and last.kind is Kind.STRING:
-        return False
+        return item[-3].word in _TYPED  # DATE '2020-01-01' 'alias'; other strings side by side are one
     if before.kind is Kind.VARIABLE and before.text.endswith("."):  # @@session.`pseudo_thread_id`
         return False
     return before.kind is not Kind.SYMBOL or before.text == ")"

@@ -8,6 +8,11 @@ from odptwist.wire.handshake import Greeting, HandshakeResponse
 
 
 @frozen
+class WantsTls:
+    """The client begins TLS with its next byte."""
+
+
+@frozen
 class Identified:
     """The client has told who it is; find a server and log in there."""
 

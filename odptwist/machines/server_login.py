@@ -52,6 +52,7 @@ from odptwist.wire.constants import (
 )
 from odptwist.wire.framing import Packet, frames
 from odptwist.wire.handshake import (
+    SSL_REQUEST_SIZE,
     Attribute,
     Greeting,
     HandshakeResponse,
@@ -163,6 +164,16 @@ class ServerLogin:
                 return Ask(payload)
         raise MalformedPacket("a packet that has no place in a login")
 
+    def request_tls(self, response: HandshakeResponse) -> bytes:
+        """Return the bytes after which TLS begins, and `response` is due; it must have CLIENT_SSL.
+
+        Raises:
+            WireError: the server waits for no response.
+        """
+        if self.state is not State.GREETED:
+            raise WireError("a request for TLS that no server waits for")
+        return self._send(response.encode()[:SSL_REQUEST_SIZE])
+
     def respond(self, response: HandshakeResponse) -> bytes:
         """Return the bytes of the handshake response.
 
@@ -180,6 +191,9 @@ class ServerLogin:
         """Return the bytes of an answer to what the server asked."""
         if self.state is not State.RESPONDED:
             raise WireError("an answer that no server waits for")
+        return self._send(payload)
+
+    def _send(self, payload: bytes) -> bytes:
         framed = frames([payload], self._sequence)
         self._sequence = framed.sequence
         return framed.data

@@ -125,6 +125,28 @@ class Kept:
     sql: str
 
 
+@frozen
+class Reading:
+    """What decides how a server reads the text of a statement, if that is prepared now.
+
+    Attributes:
+        database: the current one, None if there is none.
+        sql_mode: as a statement has set it, None if none has.
+    """
+
+    database: str | None = None
+    sql_mode: str | None = None
+
+    def replay(self, since: Reading) -> tuple[str, ...]:
+        """Return the statements that lead here from another one."""
+        found = []
+        if self.database and self.database != since.database:
+            found.append(f"USE {quote_name(self.database)}")
+        if self.sql_mode != since.sql_mode:
+            found.append(f"SET @@session.sql_mode = {self.sql_mode or 'DEFAULT'}")
+        return tuple(found)
+
+
 @define
 class SessionState:
     """The state of one client session.
@@ -222,14 +244,20 @@ class SessionState:
             *(kept.sql for kept in self.settings.values() if kept.serial > since),
             *(insert_id if self._insert_serial > since else []),
         ]:
-            if sql.startswith("@"):
+            if sql.startswith("@") and not sql.upper().endswith("= DEFAULT"):
                 variables.append(sql)
                 continue
+            # By itself: seekdb 1.4 forgets the assignments that follow a DEFAULT.
             if variables:
                 found.append(f"SET {', '.join(variables)}")
                 variables = []
             found.append(f"SET {sql}")
         return (*found, *((f"SET {', '.join(variables)}",) if variables else ()))
+
+    @property
+    def reading(self) -> Reading:
+        """How statements are read that are prepared now."""
+        return Reading(self.database, self.value_of("sql_mode") or None)
 
     def value_of(self, key: str) -> str:
         """Return the literal that a variable was set to, as it was written, or an empty string."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from attrs import frozen
 
-from odptwist.errors import SqlError
+from odptwist.errors import CloseReason, ServerSessionLost, SqlError
 from odptwist.machines.classification import Classification
 from odptwist.machines.parameters import Template
 from odptwist.machines.prepared import (
@@ -19,17 +19,22 @@ from odptwist.machines.prepared import (
     ServerStatements,
     Tie,
 )
-from odptwist.machines.session_state import Effects
+from odptwist.machines.session_state import Effects, Reading
 from odptwist.sessions.server import ServerSession
 from odptwist.wire.constants import (
+    COM_QUERY,
     COM_STMT_BULK_EXECUTE,
+    COM_STMT_CLOSE,
     COM_STMT_EXECUTE,
     COM_STMT_FETCH,
     COM_STMT_PREPARE,
     COM_STMT_RESET,
 )
+from odptwist.wire.framing import frame
 from odptwist.wire.parameters import parse_parameters
-from odptwist.wire.prepared import PrepareReader, PrepareReply, is_whole, unknown_statement, with_number
+from odptwist.wire.prepared import PrepareReader, PrepareReply, is_whole, numbered, unknown_statement, with_number
+from odptwist.wire.primitives import encode_text
+from odptwist.wire.resultset import ResultReader
 
 # OceanBase: "maximum open cursors exceeded"; the parameter open_cursors is 50 by default, and cannot be asked for.
 TOO_MANY_PREPARED = 5930
@@ -39,10 +44,11 @@ _ABOUT_STATEMENTS = (*_EXECUTES, COM_STMT_FETCH, COM_STMT_RESET)
 
 @frozen
 class Remark:
-    """What is known about a prepared statement: what it leaves behind, and where it may run."""
+    """What is known about a prepared statement: what it leaves behind, where it may run, and how its text was read."""
 
     effects: Effects
     classification: Classification
+    reading: Reading
 
 
 class BinaryStatements:
@@ -130,8 +136,12 @@ class BinaryStatements:
         """Whether a server session has the statement in hand prepared."""
         return self.statement is None or (session.prepared is not None and self.statement in session.prepared)
 
-    async def make_ready(self, session: ServerSession) -> None:
+    async def make_ready(self, session: ServerSession, reading: Reading) -> None:
         """Prepare the statement in hand on a server session, if it is not.
+
+        Args:
+            session: which one.
+            reading: the client session's, which the server session has.
 
         Raises:
             SqlError: the server refuses, or only another server session can execute it.
@@ -146,8 +156,7 @@ class BinaryStatements:
             raise error
         while True:
             self._make_room(session, session.prepared_limit)
-            reader = PrepareReader(session.agreed)
-            await session.ask([statement.prepare()], [reader])
+            reader = await _prepare_as_before(session, statement, reading)
             refusal = reader.error
             if refusal is None:
                 _of(session).learn(statement, reader.number)
@@ -268,6 +277,29 @@ _LOSSES = {
     Tie.LONG_DATA: "long data of prepared statements",
     Tie.CURSOR: "open cursors",
 }
+
+
+async def _prepare_as_before(session: ServerSession, statement: PreparedStatement, reading: Reading) -> PrepareReader:
+    """Prepare a statement where its text is read as it was for the client: the names in it are of that database.
+
+    Raises:
+        SqlError: it cannot be read so any more.
+        ServerSessionLost: it ended, or is left with another database or sql_mode than the client's.
+    """
+    ways = statement.remark.reading.replay(reading), reading.replay(statement.remark.reading)
+    there, back = ([ResultReader(session.agreed) for _ in way] for way in ways)
+    (going, returning) = ([frame(bytes((COM_QUERY,)) + encode_text(sql), 0) for sql in way] for way in ways)
+    reader = PrepareReader(session.agreed)
+    await session.ask([*going, statement.prepare(), *returning], [*there, reader, *back])
+    if any(each.error for each in back):
+        session.drop(CloseReason.STATE_LOST)
+        raise ServerSessionLost("it did not return from the database of a prepared statement")
+    for each in there:
+        if each.error is not None:
+            if reader.error is None:
+                session.transport.write(numbered(COM_STMT_CLOSE, reader.number))
+            raise SqlError(each.error.code, each.error.sqlstate, each.error.message)
+    return reader
 
 
 def _of(session: ServerSession) -> ServerStatements:

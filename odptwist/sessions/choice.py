@@ -4,12 +4,14 @@ Source: spec section 8 (weak reads), design/backends.md 5 (MASTER_GTID_WAIT).
 
 Everything is sent to the primary but reads that may go to a replica (`ReadPolicy`). After a write, reads of the same
 session stay on the primary until the replica has it: for a short time without asking; then a MariaDB replica is asked,
-and of others it is assumed.
+and of others it is assumed. If the server session that wrote is lost, nobody can tell what the replica has got: reads
+stay, too, until a statement has run on the primary again, and then as long as after a write.
 """
 
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from math import inf
 
 from odptwist.errors import OdpError
@@ -21,7 +23,13 @@ from odptwist.sessions.surroundings import Surroundings
 from odptwist.snapshots import Address, Purpose, ReadPolicy, Role
 from odptwist.wire.constants import SERVER_STATUS_AUTOCOMMIT, SERVER_STATUS_IN_TRANS
 
+_WRITTEN_LAST = "@@last_gtid"
+_WRITTEN_BY_ALL = "@@gtid_binlog_pos"
 _GTIDS = re.compile(r"[0-9,-]+")
+# Until Python 3.12 every access to a member of an enumeration is a call, and here are the ones of every statement.
+_READING, _NEUTRAL, _ABOUT_THE_LAST, _WRITING = Kind.READ, Kind.NEUTRAL, Kind.LAST, Kind.WRITE
+_ANY, _PRIMARY, _REPLICA = Purpose.LOGIN, Purpose.WRITE, Purpose.READ
+_NEVER = ReadPolicy.PRIMARY
 # Seconds for which a session leaves a server alone that had no room for it, or did not know its account.
 _AVOIDED_FOR = 2.0
 
@@ -42,6 +50,7 @@ class Choice:
         "_generation",
         "_identity",
         "_missed_since",
+        "_position",
         "_surroundings",
         "_wrote_at",
         "purpose",
@@ -57,6 +66,7 @@ class Choice:
         self._avoids_until: float | None = None
         self._addresses: dict[Purpose, Address | None] = {}
         self._wrote_at = 0.0
+        self._position = _WRITTEN_LAST
         self._missed_since = -inf
         self.purpose = Purpose.LOGIN
         self.reads = False
@@ -73,27 +83,30 @@ class Choice:
             state: what the session has set up.
         """
         kind = found.kind
-        self.purpose = Purpose.LOGIN
+        self.purpose = _ANY
         self.reads = False
-        self.writes = kind is Kind.WRITE
-        if kind is Kind.LAST or status & SERVER_STATUS_IN_TRANS or state.pins:
+        self.writes = kind is _WRITING
+        if kind is _ABOUT_THE_LAST or status & SERVER_STATUS_IN_TRANS or state.pins:
             return False
         # Any server will do for SET NAMES or a ROLLBACK of nothing, as long as there is no primary; not for BEGIN,
         # because of the writes that follow.
-        if kind is not Kind.NEUTRAL or begins:
-            self.purpose = Purpose.WRITE
-        self.reads = kind is Kind.READ and bool(status & SERVER_STATUS_AUTOCOMMIT)
+        if kind is not _NEUTRAL or begins:
+            self.purpose = _PRIMARY
+        self.reads = kind is _READING and bool(status & SERVER_STATUS_AUTOCOMMIT)
         if self.reads and self._may_leave(found.weak, state):
-            self.purpose = Purpose.READ
+            self.purpose = _REPLICA
         return True
 
     def _may_leave(self, weak: bool | None, state: SessionState) -> bool:
         policy = self._surroundings.clusters.read_policy(self._identity.cluster)
-        if policy is ReadPolicy.PRIMARY:
+        if policy is _NEVER:
             return False
         if weak is None:
-            consistency = state.value_of("ob_read_consistency").strip("'\"").upper()
-            weak = consistency in ("WEAK", "2") if consistency else policy is ReadPolicy.REPLICA_FIRST
+            consistency = state.value_of("ob_read_consistency")
+            if consistency:
+                weak = consistency.strip("'\"").upper() in ("WEAK", "2")
+            else:
+                weak = policy is ReadPolicy.REPLICA_FIRST
         if not weak:
             return False
         wrote = self.wrote_on
@@ -113,9 +126,11 @@ class Choice:
                 self._missed_since = self._now()
             self._generation = clusters.generation
             self._addresses = {}
-        if self.purpose not in self._addresses:
-            self._addresses[self.purpose] = self._choose()
-        return self._addresses[self.purpose]
+        try:
+            return self._addresses[self.purpose]
+        except KeyError:
+            address = self._addresses[self.purpose] = self._choose()
+            return address
 
     def awaits_primary(self) -> bool:
         """Return whether the statement in hand wants a primary, and the cluster had one a moment ago: roles change."""
@@ -144,32 +159,46 @@ class Choice:
         """Be told that the statement in hand has ended on a server session."""
         if self.writes:
             self.writes = False
-            self.wrote_on = session
-            self._wrote_at = self._now()
+            self._position = _WRITTEN_LAST
+        elif self.wrote_on is not None and self.wrote_on.reason is not None and self.purpose is Purpose.WRITE:
+            self._position = _WRITTEN_BY_ALL
+        else:
+            return
+        self.wrote_on = session
+        self._wrote_at = self._now()
+
+    def was_reset(self) -> None:
+        """Be told that the session was reset: a MariaDB forgets then which GTID its last write had."""
+        self._position = _WRITTEN_BY_ALL
 
     async def has_caught_up(self, replica: ServerSession) -> bool:
-        """Return whether a replica has what this session wrote last; ask it again only after another while if not.
+        """Return whether a replica has what this session wrote last; if not, the statement in hand wants the primary.
 
         Raises:
             ServerSessionLost: the replica ended over the question.
         """
         source = self.wrote_on
-        if source is None or source is replica:
+        if source is None:
             return True
         gtids = ""
         if source.reason is None and not source.in_dialogue and source.is_mariadb and replica.is_mariadb:
-            try:
-                rows = (await source.query("SELECT @@last_gtid")).rows
-            except OdpError:
-                rows = []
-            gtids = (rows[0][0] or b"").decode("ascii", "replace") if rows else ""
+            with suppress(OdpError):
+                rows = (await source.query(f"SELECT {self._position}")).rows
+                gtids = (rows[0][0] or b"").decode("ascii", "replace") if rows else ""
+        if source.reason is not None:
+            return self._stay()
         if _GTIDS.fullmatch(gtids):
             rows = (await replica.query(f"SELECT MASTER_GTID_WAIT('{gtids}', 0)")).rows
             if rows and rows[0][0] != b"0":
-                self._wrote_at = self._now()
-                return False
+                return self._stay()
         self.wrote_on = None
         return True
+
+    def _stay(self) -> bool:
+        """Keep the statement in hand, and those that follow soon, on the primary."""
+        self.purpose = Purpose.WRITE
+        self._wrote_at = self._now()
+        return False
 
     def _now(self) -> float:
         return float(self._surroundings.reactor.seconds())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from functools import cache
 from typing import Any
 from typing import Protocol as Shape
 
@@ -17,13 +18,16 @@ from odptwist.interfaces import IStatements
 from odptwist.machines.exchange import Tracker, WatchfulTracker
 from odptwist.machines.prepared import PreparedStatement
 from odptwist.sessions.choice import Choice
-from odptwist.sessions.commands import execute_own, look
+from odptwist.sessions.commands import look
+from odptwist.sessions.encryption import explain
 from odptwist.sessions.grants import read_privileges, told_privileges
+from odptwist.sessions.guarded import guard_login
 from odptwist.sessions.history import DETAIL_SIZE
 from odptwist.sessions.holding import Holding
 from odptwist.sessions.kill import Told
 from odptwist.sessions.login import Login
 from odptwist.sessions.opening import Opened, open_side_session
+from odptwist.sessions.own_statements import execute_own
 from odptwist.sessions.peer import Peer
 from odptwist.sessions.reaching import CANNOT_REPEAT
 from odptwist.sessions.server import LoginPlan, ServerSession
@@ -32,6 +36,7 @@ from odptwist.sessions.surroundings import Surroundings
 from odptwist.sessions.transport import watch_peer
 from odptwist.snapshots import Asker, ClientSessionSnapshot, EndedSession, Privileges, Purpose, SessionKind
 from odptwist.wire.constants import (
+    COM_CHANGE_USER,
     COM_QUERY,
     COM_STMT_EXECUTE,
     COM_STMT_PREPARE,
@@ -46,6 +51,15 @@ _WITH_TEXT = (bytes((COM_QUERY,)), bytes((COM_STMT_PREPARE,)))
 _EXECUTE = bytes((COM_STMT_EXECUTE,))
 # Bytes of a prepared statement's text that are shown, as many as of a statement in a text of its own.
 _TEXT_SIZE = 1024
+
+
+@cache
+def _find_process() -> tuple[int, int]:
+    """Return the numbers of the thread and of the process that serve sessions.
+
+    They are asked for once: two system calls for each of ten thousand sessions would take longer than all the rest.
+    """
+    return threading.get_native_id(), os.getpid()
 
 
 class Keeper(Shape):
@@ -68,6 +82,7 @@ class ClientSession(Holding):
         proxy_sessid: ODP's number, 0 before the first server greeting.
         identity: who the client is, None before it has told.
         peer: where it comes from.
+        cipher: TLS version and cipher of the client's connection, empty without TLS.
         told: what servers were told by KILL QUERY of the statement that runs.
         statements: all that the client may ask, if it has no server; else None.
     """
@@ -79,6 +94,7 @@ class ClientSession(Holding):
         self.proxy_sessid = 0
         self.identity: Identity | None = None
         self.peer = Peer()
+        self.cipher = ""
         self.told = Told()
         self.statements: IStatements | None = None
         self._keeper = keeper
@@ -87,6 +103,7 @@ class ClientSession(Holding):
         self._mark_timer: Any = None
         self._privileges: Privileges | None = None
         self._taken: ServerSession | None = None
+        self._names = ("", "", "")
 
     # -- the login ----------------------------------------------------------------------------------------------------
 
@@ -130,6 +147,8 @@ class ClientSession(Holding):
         self._privileges = told_privileges(ok)
         self.learn_changes((opened.ok,))
         opened.session.client = self
+        said = {each.name: each.value for each in plan.response.attributes}
+        self._names = (said.get("program_name", ""), said.get("_client_name", ""), said.get("_client_version", ""))
         self._bind(opened.session)
         self._enter(response, rest)
 
@@ -162,7 +181,7 @@ class ClientSession(Holding):
 
     def execute_own(self, statement: PreparedStatement, command: bytes) -> None:
         """Answer a command about a statement that the proxy executes itself."""
-        execute_own(self, statement, command)
+        execute_own(self, self.surroundings.statements, statement, command)
 
     def became(self, plan: LoginPlan, repeatable: bool) -> None:
         """Be another user from now on, in a fresh session."""
@@ -175,17 +194,34 @@ class ClientSession(Holding):
     def was_reset(self, database: str | None) -> None:
         """Be in a fresh session from now on."""
         self.state.reset(database)
+        if self.choice is not None:
+            self.choice.was_reset()
         if self.binary is not None:
             self.binary.clear(self.bound)
         pool, self.pool = self.pool, ()
         for session in pool:
             session.quit()
 
+    def dress(self, server: ServerSession, command: bytes) -> bytes:
+        """Return what a server must get for a command about a prepared statement, or a user: `SqlError` refuses it."""
+        if command[4] == COM_CHANGE_USER:
+            if not (self.is_secure and server.is_secure):
+                guard_login(server, self.is_secure)
+            return command
+        return super().dress(server, command)
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether nobody else can read what the client sends: by TLS, or a Unix socket."""
+        return bool(self.cipher) or not self.peer.host
+
     # -- for the registry ---------------------------------------------------------------------------------------------
 
     @property
     def server_sessions(self) -> tuple[ServerSession, ...]:
         """All server sessions, those that are logging in included."""
+        if self._login is None and self._reaching is None and self.bound is not None:
+            return (self.bound, *self.pool)  # nearly always
         logging_in = self._login.opening if self._login is not None else None
         return tuple(s for s in (self.bound, *self.pool, self._reaching, logging_in) if s is not None)
 
@@ -203,6 +239,11 @@ class ClientSession(Holding):
         bound = self.bound or (sessions[0] if sessions and not self.pool else None)
         now = self.surroundings.reactor.seconds()
         in_transaction = bool(self.status & SERVER_STATUS_IN_TRANS)
+        tid, pid = _find_process()
+        program, client, client_version = self._names
+        pins = sorted(self.state.pins) if self.state.pins else []
+        if self.binary is not None and self.binary.cursors:
+            pins.append("open cursors")
         return ClientSessionSnapshot(
             proxy_sessid=self.proxy_sessid,
             cs_id=self.cs_id,
@@ -214,29 +255,30 @@ class ClientSession(Holding):
             state="MCS_ACTIVE_READER" if self.reason is None else "MCS_CLOSED",
             busy=running,
             in_transaction=in_transaction,
-            tid=threading.get_native_id(),
-            pid=os.getpid(),
+            tid=tid,
+            pid=pid,
             versions=self.state.versions,
             bound=bound.snapshot(running, bound is self.inserted_on) if bound is not None else None,
             pool=tuple(
-                session.snapshot(False, session is self.inserted_on) for session in sessions if session is not bound
-            ),
+                [session.snapshot(False, session is self.inserted_on) for session in sessions if session is not bound]
+            )
+            if len(sessions) > 1 or bound is None
+            else (),
             seconds=now - self.since,
             transaction_seconds=now - self.transaction_since if in_transaction else 0.0,
             statement=self.text,
-            program=self._attribute("program_name"),
-            pins=(
-                *sorted(self.state.pins),
-                *(("open cursors",) if self.binary is not None and self.binary.cursors else ()),
-            ),
+            program=program,
+            pins=tuple(pins),
             bar="" if self.repeatable or self.plan is None or self.statements is not None else CANNOT_REPEAT,
             command=COMMAND_NAMES.get(self.statement[0], "") if self.statement else "",
             being_killed=bool(self.mark),
             bytes_in=self.bytes_in,
             bytes_out=self.bytes_out,
             statements=self.command_count,
-            client=self._attribute("_client_name"),
-            client_version=self._attribute("_client_version"),
+            client=client,
+            client_version=client_version,
+            using_ssl=bool(self.cipher),
+            cipher=self.cipher,
         )
 
     @property
@@ -246,11 +288,6 @@ class ClientSession(Holding):
         if command[:1] == _EXECUTE and self.binary is not None:
             return decode_text(self.binary.text_of(command)[:_TEXT_SIZE])
         return decode_text(command[1:]) if command[:1] in _WITH_TEXT else ""
-
-    def _attribute(self, name: str) -> str:
-        """Return one of the client's connect attributes, or an empty string."""
-        attributes = self.plan.response.attributes if self.plan is not None else ()
-        return next((each.value for each in attributes if each.name == name), "")
 
     async def privileges(self) -> Privileges:
         """Return what the server grants this session's account; it is asked once.
@@ -363,7 +400,7 @@ class ClientSession(Holding):
         self._timer = self._mark_timer = None
         if self._paused:
             self.surroundings.paused.forget(self)
-        running = self._take_running() if self.surroundings.stop_abandoned else None
+        running = self._take_running() if self.surroundings.limits.stop_abandoned else None
         for session in self.server_sessions:
             session.drop(CloseReason.CLIENT_SESSION_ENDED)
         self.bound = None
@@ -378,7 +415,8 @@ class ClientSession(Holding):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Have ended, by whatever cause."""
         last = self.snapshot() if self.observed else None
-        self._close(CloseReason.CLIENT_LOST, reason.getErrorMessage())
+        securing = self._login is not None and self._login.securing
+        self._close(CloseReason.TLS_FAILED if securing else CloseReason.CLIENT_LOST, explain(reason))
         why, detail = self.reason or CloseReason.CLIENT_LOST, self.detail
         self._log.info(
             "client session {cs_id} closed: {reason} {detail}", cs_id=self.cs_id, reason=why.value, detail=detail

@@ -10,12 +10,11 @@ from functools import partial
 from typing import Any, Protocol
 
 from attrs import evolve
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, succeed
 
-from odptwist.answers import Answer, Column, ColumnType, Done, Table
-from odptwist.errors import MalformedPacket, SqlError, server_lost
+from odptwist.answers import Answer, Column, ColumnType, Table
+from odptwist.errors import SqlError, server_lost
 from odptwist.identity import PROXY_TENANT, Identity
-from odptwist.interfaces import FoundStatement
 from odptwist.machines.connection_id import mentions_id, with_id
 from odptwist.machines.exchange import SHAPES, Tracker
 from odptwist.machines.parameters import Template
@@ -25,11 +24,12 @@ from odptwist.machines.session_state import Effects, SessionState, effects_of
 from odptwist.sessions.binary import BinaryStatements, Remark
 from odptwist.sessions.login import EMPTY_PASSWORDS, identify
 from odptwist.sessions.opening import check_tenant
+from odptwist.sessions.own_statements import prepare_own
 from odptwist.sessions.peer import Peer
 from odptwist.sessions.server import LoginPlan, ServerSession
 from odptwist.sessions.surroundings import Surroundings
 from odptwist.snapshots import Asker
-from odptwist.sqltext import has_word, tokens
+from odptwist.sqltext import has_word
 from odptwist.wire.constants import (
     COM_CHANGE_USER,
     COM_INIT_DB,
@@ -41,15 +41,11 @@ from odptwist.wire.constants import (
     COM_RESET_CONNECTION,
     COM_SET_OPTION,
     COM_STMT_CLOSE,
-    COM_STMT_EXECUTE,
-    COM_STMT_FETCH,
     COM_STMT_PREPARE,
-    COM_STMT_RESET,
     COM_STMT_SEND_LONG_DATA,
-    ER_MALFORMED_PACKET,
     SERVER_STATUS_NO_BACKSLASH_ESCAPES,
 )
-from odptwist.wire.handshake import parse_change_user
+from odptwist.wire.handshake import Greeting, parse_change_user
 from odptwist.wire.primitives import decode_text, encode_text
 
 # As a server answers SHOW WARNINGS; the code is ER_UNKNOWN_ERROR, for there is none for an unconfirmed kill.
@@ -70,9 +66,10 @@ class Commander(Protocol):
     state: SessionState
     identity: Identity | None
     plan: LoginPlan | None
-    bound: ServerSession | None
+    greeting: Greeting | None
     binary: BinaryStatements | None
     rest_to: ServerSession | None
+    dressing: bool
     peer: Peer
 
     @property
@@ -189,64 +186,16 @@ def _process_kill(session: Commander, command: bytes) -> None:
 
 def _prepare(session: Commander, command: bytes) -> None:
     try:
-        template, found = _find_own(session, decode_text(command[1:]))
-        if found is not None:
-            if not session.tracker.whole:
-                raise SqlError(8007, "HY000", "internal cmd value is too long")
-            statement = session.prepare_own(command[1:], template)
-            session.tracker.skip()
-            columns = session.surroundings.statements.columns(found)
-            session.answer_prepared(statement.number, statement.parameters, columns)
+        if prepare_own(session, session.surroundings.statements, command):
             return
         changed = _with_own_id(session, command)
         effects = effects_of(decode_text(changed[1:]))
-        remark = Remark(effects, session.surroundings.classifier.classify(changed))
+        remark = Remark(effects, session.surroundings.classifier.classify(changed), session.state.reading)
         session.prepare(changed[1:] if session.tracker.whole else None, remark)
     except SqlError as refusal:
         session.answer_error(refusal)
     else:
         session.forward(_taken(session, changed))
-
-
-def _find_own(session: Commander, text: str) -> tuple[Template, FoundStatement | None]:
-    """Return the proxy statement that a text with parameters is, None if it is one of the server's."""
-    statements = session.surroundings.statements
-    template = Template((text,))
-    if "?" in text:
-        first = next(tokens(text), None)
-        if first is not None and first.word in statements.first_words:
-            template = Template.of(text)
-    return template, statements.find(template.sample)
-
-
-def execute_own(session: Commander, statement: PreparedStatement, command: bytes) -> None:
-    """Answer a framed command about a prepared statement that the proxy executes itself."""
-    binary = session.binary
-    if binary is None:
-        return
-    surroundings = session.surroundings
-    try:
-        if command[4] == COM_STMT_RESET:
-            binary.reset_own(statement)
-            session.answer(succeed(Done()))
-        elif command[4] == COM_STMT_EXECUTE:
-            found = surroundings.statements.find(binary.fill_own(statement, command))
-            if found is None:  # a plugin's, which knows better with these values
-                raise _not_prepared()
-            answer = surroundings.statements.answer(found, session.asker(), surroundings.directory)
-            session.answer(answer, binary=True)
-        elif command[4] == COM_STMT_FETCH:
-            raise SqlError(1421, "HY000", f"The statement ({statement.number}) has no open cursor.")
-        else:
-            raise _not_prepared()
-    except SqlError as refusal:
-        session.answer(fail(refusal))
-    except MalformedPacket as fault:
-        session.answer(fail(SqlError(ER_MALFORMED_PACKET, "HY000", f"Malformed communication packet: {fault}")))
-
-
-def _not_prepared() -> SqlError:
-    return SqlError(1295, "HY000", "This command is not supported in the prepared statement protocol yet")
 
 
 def _close(session: Commander, command: bytes) -> None:
@@ -284,10 +233,10 @@ def _quit(session: Commander, command: bytes) -> None:
 
 def _change_user(session: Commander, command: bytes) -> None:
     """Log in again on the same connections: only the user's name and the way of asking are the proxy's."""
-    plan, server = session.plan, session.bound
+    plan, greeting = session.plan, session.greeting
     try:
-        if plan is None or server is None or server.greeting is None:
-            raise server_lost("COM_CHANGE_USER needs a live server session: connect again")
+        if plan is None or greeting is None:
+            raise server_lost("COM_CHANGE_USER needs a server session: connect again")
         if not session.tracker.whole:
             raise SqlError(1153, "08S01", "Got a packet bigger than 'max_allowed_packet' bytes")
         change = parse_change_user(command, plan.agreed)
@@ -296,19 +245,20 @@ def _change_user(session: Commander, command: bytes) -> None:
             raise SqlError(1045, "28000", "COM_CHANGE_USER cannot lead to an account of the proxy's: connect again")
         if session.identity is None or identity.cluster != session.identity.cluster:
             raise SqlError(1045, "28000", "COM_CHANGE_USER cannot lead to another cluster: connect again")
-        check_tenant(session.surroundings, identity, server.greeting, session.peer.host)
+        check_tenant(session.surroundings, identity, greeting, session.peer.host)
     except SqlError as refusal:
         session.answer_error(refusal)
         return
     empty = change.auth_response in EMPTY_PASSWORDS
     asking = evolve(
         change,
-        user=server_user(identity, server.greeting),
+        user=server_user(identity, greeting),
         auth_response=b"" if empty else ASK_AGAIN_ANSWER,
-        plugin=server.greeting.plugin if empty else ASK_AGAIN_PLUGIN,
+        plugin=greeting.plugin if empty else ASK_AGAIN_PLUGIN,
     )
     response = evolve(plan.response, user=change.user, database=change.database, auth_response=asking.auth_response)
     became = evolve(plan, response=response, identity=identity, key=None, salt=b"")
+    session.dressing = True
     session.forward(
         session.tracker.replace(asking.encode(plan.agreed)),
         lambda error: None if error else session.became(became, empty),

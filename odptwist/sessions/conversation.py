@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
@@ -16,11 +17,13 @@ from odptwist.answers import Answer, Column, Table
 from odptwist.errors import CloseReason, OdpError, SqlError, WireError
 from odptwist.machines.exchange import FORWARD, LOOK
 from odptwist.machines.session_state import SessionState
+from odptwist.sessions.counting import SELECTS, SIZES, SMALL, Counts
 from odptwist.sessions.server import LoginPlan, ServerSession
 from odptwist.sessions.session import Session
 from odptwist.sessions.surroundings import Surroundings
 from odptwist.wire.constants import (
     CLIENT_SESSION_TRACK,
+    COM_QUIT,
     SERVER_STATUS_AUTOCOMMIT,
     SERVER_STATUS_IN_TRANS,
     SERVER_STATUS_IN_TRANS_READONLY,
@@ -41,8 +44,10 @@ _LASTING_STATUS = (
 )
 # Bytes of a result set of the proxy's own: ODP's `internal_cmd_mem_limited` (spec 1.4).
 _TABLE_LIMIT = 16 * 1024 * 1024
+_QUIT = bytes((COM_QUIT,))
 # How much of a statement observers are shown: the command byte and 1,024 bytes.
 _SHOWN = 1025
+_SHOWN_END = 4 + _SHOWN
 
 
 @implementer(IPushProducer)
@@ -71,6 +76,7 @@ class Conversation(Session):
         doom: why it ends as soon as the answer in hand is out, or None.
         bytes_in: how many came from the client after the login.
         bytes_out: how many went to it.
+        counts: what else is counted.
     """
 
     _log = Logger()
@@ -96,7 +102,7 @@ class Conversation(Session):
         self.doom: CloseReason | None = None
         self.unsent: tuple[bytes, ...] = ()
         self.bytes_in = self.bytes_out = 0
-        self._own_answers = 0
+        self.counts = Counts()
         self.observed = bool(surroundings.observers)
         self._noted = 0
         self._warning = ""
@@ -142,7 +148,7 @@ class Conversation(Session):
     @property
     def command_count(self) -> int:
         """How many commands were answered, by a server or the proxy, or are in flight."""
-        return self._own_answers + (self.tracker.number if self.tracker is not None else 0)
+        return self.counts.answers + (self.tracker.number if self.tracker is not None else 0)
 
     @property
     def unfinished(self) -> bool:
@@ -179,7 +185,8 @@ class Conversation(Session):
         tracker = self.tracker
         while True:
             if verdict == LOOK:
-                self._note(tracker.command)
+                if tracker.command != _QUIT:  # what ran last is of interest when a session has ended
+                    self._note(tracker.command[:_SHOWN])
                 self.look(tracker.command)
             elif verdict == FORWARD:
                 self.forward(data[: len(data) - len(tracker.kept)])
@@ -209,7 +216,9 @@ class Conversation(Session):
             self._on_end = on_end
         if self.tracker.number != self._noted:
             self._noted = self.tracker.number
-            self._note(data[4 : 4 + _SHOWN])
+            self._note(data[4:_SHOWN_END])
+            if len(data) > SMALL or data[4:8] not in SELECTS:
+                self.counts.asked(data)
             if self.choosing and not self.choose(data):
                 return
         elif not self.tracker.awaiting:
@@ -237,6 +246,9 @@ class Conversation(Session):
     def responded(self) -> None:
         """Be told that the response in flight has ended and was passed on."""
         tracker = self.tracker
+        counts = self.counts
+        counts.responses[bisect_left(SIZES, self.bytes_out - counts.told)] += 1
+        counts.told = self.bytes_out
         if tracker.status != self.status:
             self._status_changed(tracker.status)
         if self._on_end is not None:
@@ -284,8 +296,10 @@ class Conversation(Session):
         if status & SERVER_STATUS_IN_TRANS:
             if not self.status & SERVER_STATUS_IN_TRANS:
                 self.transaction_since = self.since
+                self.counts.transaction_began()
         elif self.status & SERVER_STATUS_IN_TRANS:
             self.transactions += 1
+            self.counts.transaction_ended(self.transaction_since, self.since, self.surroundings.reactor.seconds())
             self.state.transaction_ended()
         self.status = status
 
@@ -305,14 +319,15 @@ class Conversation(Session):
                     self.state.use(change.name)
 
     def _note(self, statement: bytes) -> None:
-        """Remember the statement that begins."""
-        self.statement = statement[:_SHOWN]
+        """Remember the statement that begins; of a long one, its beginning."""
+        self.statement = statement
         self.since = self.surroundings.reactor.seconds()
 
     def finished(self, error: int) -> None:
         """Remember that it has ended, and tell who wants to know."""
         now = self.surroundings.reactor.seconds()
         seconds, self.since = now - self.since, now
+        self.counts.busy += seconds
         if self.observed:
             cs_id, statement = self.cs_id, self.statement
             self.surroundings.tell(lambda observer: observer.statement_finished(cs_id, statement, seconds, error))
@@ -359,9 +374,10 @@ class Conversation(Session):
         Raises:
             SqlError: 4024, it is too large; nothing was sent.
         """
-        made, size = [next(parts)], 0
+        made, size = list[bytes](), 0
         for part in parts:
-            await deferLater(self.surroundings.reactor, 0)
+            if made:
+                await deferLater(self.surroundings.reactor, 0)
             made.append(part)
             size += len(part)
             if size > _TABLE_LIMIT:
@@ -393,8 +409,10 @@ class Conversation(Session):
         self._answered(error.code)
 
     def _answered(self, error: int) -> None:
-        self._own_answers += 1
+        began = self.since
         self.finished(error)
+        self.counts.answers += 1
+        self.counts.own += self.since - began
         if self.doom is not None:
             self.end(self.doom, reset=True)
             return
@@ -415,6 +433,7 @@ class Conversation(Session):
     def say(self, packets: bytes) -> None:
         """Send the client packets of the proxy's own."""
         self.bytes_out += len(packets)
+        self.counts.told += len(packets)
         self.transport.write(packets)
 
     def send_error(self, error: OdpError) -> None:

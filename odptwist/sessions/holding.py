@@ -32,6 +32,7 @@ from odptwist.wire.responses import err_for, parse_err
 
 # Commands other than statements: pings, changes of the database. What only one server session will have belongs on the
 # primary: on a replica it would keep the writes that follow from going anywhere else.
+_NEUTRAL = Kind.NEUTRAL
 _STAYS = Classification(Kind.LAST, None)
 _LEAVES = Classification(Kind.NEUTRAL, None)
 _BEGIN = re.compile(rb"\s*+(?:begin|start)(?!\w)", re.IGNORECASE)
@@ -63,7 +64,7 @@ class Holding(Reaching):
         statement = None
         if self.binary is not None:
             try:
-                self.dressing = self.binary.begin(command)
+                self.dressing |= self.binary.begin(command)
             except SqlError as refusal:
                 self.refuse_exchange(refusal)
                 return False
@@ -99,7 +100,7 @@ class Holding(Reaching):
             found = self.surroundings.classifier.classify(command[4:])
         else:
             found = _LEAVES if command[4] in _LEAVING else _STAYS
-        begins = command[4] == COM_QUERY and found.kind is Kind.NEUTRAL and _BEGIN.match(command, 5) is not None
+        begins = found.kind is _NEUTRAL and command[4] == COM_QUERY and _BEGIN.match(command, 5) is not None
         free = choice.decide(found, begins, self.status, self.state)
         if command[4] == COM_STMT_PREPARE:
             choice.writes = False
@@ -124,7 +125,9 @@ class Holding(Reaching):
         if choice is None or bound is None or not self.repeatable:
             return
         address = choice.address()
-        if bound.address == address or (address is None and not choice.awaits_primary()):
+        if bound.address == address and not self._must_ask(bound):
+            return
+        if address is None and not choice.awaits_primary():
             return
         self._target = address
         self._rest(bound)
@@ -135,7 +138,7 @@ class Holding(Reaching):
 
     def _take_if_ready(self, session: ServerSession) -> None:
         """Bind a server session of the pool if it is as this session wants it."""
-        ready = session.synced == self.state.serial and not self._must_ask()
+        ready = session.synced == self.state.serial and not self._must_ask(session)
         if ready and (self.binary is None or self.binary.is_ready(session)):
             self._take(session)
             self._bind(session)
@@ -212,6 +215,7 @@ class Holding(Reaching):
 
     def server_lost(self, session: ServerSession, detail: str) -> None:
         """Be told that a server session ended by itself."""
+        self.counts.add("broken_server_connections")
         self.surroundings.clusters.suspect(session.address)
         self.lose(session, server_lost(f"Lost connection to server {session.address}: {detail}"), retry=True)
 
@@ -302,6 +306,7 @@ class Holding(Reaching):
         self.choice.purpose = Purpose.WRITE
         self._refused = (session.address, clusters.generation, SqlError(code, error.sqlstate, error.message))
         self.tracker.again()
+        self.counts.again += 1
         self._noted = self.tracker.number
         self._rest(session)
         # It may be refused again: what has changed in the cluster need not be the primary. The deadline ends it.
@@ -314,6 +319,7 @@ class Holding(Reaching):
         if self.binary is None or not self.binary.preparing or not again or not self.binary.make_room(session):
             return False
         self.tracker.again()
+        self.counts.again += 1
         self._noted = self.tracker.number
         self.dressing = True
         self.forward(again)

@@ -29,6 +29,11 @@ class Inbox:
         self._waiter: Deferred[Packet] | None = None
         self._ended: Failure | None = None
 
+    @property
+    def buffered(self) -> bool:
+        """Whether something has come that nobody has taken."""
+        return bool(self._packets or self._deframer.buffered)
+
     def receive(self, data: bytes) -> None:
         """Take bytes of the peer; a fault in them fails the waiter."""
         if self._ended is not None:

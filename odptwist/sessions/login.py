@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from attrs import evolve, frozen
+from attrs import evolve
 from twisted.internet.defer import Deferred
 
 from odptwist.errors import CloseReason, LoginRefused, ServerUnreachable, SqlError, WireError
 from odptwist.identity import PROXY_TENANT, Identity, parse_user_name
 from odptwist.interfaces import IClusters, IStatements
+from odptwist.machines.clear_text import QuestionGuard
 from odptwist.machines.client_login import ClientLogin
-from odptwist.machines.effects import Identified
+from odptwist.machines.effects import Identified, WantsTls
 from odptwist.machines.server_login import FALLBACK, NATIVE_PASSWORD, PASSED_ON
+from odptwist.sessions.encryption import ClientTls, begin_tls, cipher_of
 from odptwist.sessions.inbox import DIALOGUE_LIMIT
 from odptwist.sessions.opening import Opened, access_denied, check_tenant, open_server_session, try_servers
 from odptwist.sessions.peer import Peer
@@ -23,6 +25,7 @@ from odptwist.wire.constants import (
     CHARSET_UTF8MB4_GENERAL_CI,
     CLIENT_LONG_PASSWORD,
     CLIENT_PLUGIN_AUTH,
+    CLIENT_SSL,
     SERVER_STATUS_AUTOCOMMIT,
 )
 from odptwist.wire.framing import Deframer
@@ -49,7 +52,12 @@ class Entrant(Protocol):
     proxy_sessid: int
     identity: Identity | None
     peer: Peer
+    cipher: str
     transport: Any
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether nobody else can read what the client sends."""
 
     def logged_in(self, plan: LoginPlan, opened: Opened, response: bytes, rest: bytes) -> None:
         """Be told that the login succeeded: send `response`, then take `rest` as the first bytes of commands."""
@@ -72,14 +80,17 @@ class Login:
 
     Attributes:
         opening: the server session that is logging in for it now, or None.
+        securing: whether TLS has begun, and the client has said nothing by it yet.
     """
 
     def __init__(self, session: Entrant, surroundings: Surroundings) -> None:
         self.opening: ServerSession | None = None
+        self.securing = False
         self._session = session
         self._surroundings = surroundings
         self._machine: ClientLogin | None = None
         self._deframer = Deframer(DIALOGUE_LIMIT)
+        self._guard = QuestionGuard()
         self._promised = 0
         self._salt = new_salt()
         self._answer: Deferred[bytes] | None = None
@@ -96,7 +107,7 @@ class Login:
             server_version=traits.version,
             thread_id=self._session.cs_id,
             salt=self._salt,
-            capabilities=self._promised,
+            capabilities=self._promised | (0 if self._surroundings.client_tls is None else CLIENT_SSL),
             mariadb_capabilities=0,
             charset=traits.charset,
             status=traits.status,
@@ -116,7 +127,11 @@ class Login:
             packet = self._deframer.receive_one(data)
             while packet is not None:
                 effect = self._machine.receive(packet)
+                if isinstance(effect, WantsTls):
+                    self._begin_tls(self._surroundings.client_tls)
+                    return
                 if isinstance(effect, Identified):
+                    self._identified()
                     self._session.run(self._log_in(self._machine, effect.response))
                 elif self._answer is not None:
                     self._answer.callback(effect.payload)
@@ -126,10 +141,22 @@ class Login:
         except WireError as fault:
             self._refuse(err_for(fault).encode(), CloseReason.CLIENT_BROKE_PROTOCOL, str(fault))
 
+    def _begin_tls(self, tls: ClientTls | None) -> None:
+        if tls is not None:
+            self.securing = True
+            begin_tls(self._session.transport, tls.options, self._deframer.take_rest())
+
+    def _identified(self) -> None:
+        if self.securing:
+            self.securing = False
+            self._session.cipher = cipher_of(self._session.transport)
+
     async def _log_in(self, machine: ClientLogin, response: HandshakeResponse) -> None:
         session = self._session
         surroundings = self._surroundings
         try:
+            if surroundings.client_tls is not None and surroundings.client_tls.required and not session.is_secure:
+                raise insecure_transport()
             identity = session.identity = identify(response.user, surroundings.clusters, session.peer.host)
             if response.auth_response in EMPTY_PASSWORDS:
                 response = evolve(response, auth_response=b"")
@@ -143,7 +170,7 @@ class Login:
                 surroundings.servers_for(identity, Purpose.LOGIN),
                 identity,
                 lambda address: open_server_session(
-                    surroundings, plan, address, self._opening, self._greeted, self._ask
+                    surroundings, plan, address, self._opening, self._greeted, self._pass_on
                 ),
                 # Clients can be asked once only; what was asked on another's behalf is answered already.
                 lambda: key is not None or not machine.asked,
@@ -208,6 +235,11 @@ class Login:
         if session.identity is not None:
             check_tenant(self._surroundings, session.identity, greeting, session.peer.host)
 
+    def _pass_on(self, payload: bytes) -> None:
+        """Ask the client what its server asks; `SqlError` if its answer would lay the password open."""
+        self._guard.check(payload, self._session.is_secure, self.opening is not None and self.opening.is_secure)
+        self._ask(payload)
+
     def _ask(self, payload: bytes) -> None:
         if self._machine is not None:
             self._session.transport.write(self._machine.ask(payload))
@@ -218,6 +250,15 @@ class Login:
         if self._machine is not None:
             self._session.transport.write(self._machine.refuse(payload))
         self._session.end(reason, detail)
+
+
+def insecure_transport() -> SqlError:
+    """Return the refusal of a client that does not use TLS, in MySQL's words."""
+    return SqlError(
+        3159,
+        "HY000",
+        "Connections using insecure transport are prohibited while --require_secure_transport=ON.",
+    )
 
 
 def identify(user: str, clusters: IClusters, host: str) -> Identity:

@@ -37,7 +37,8 @@ class Prober:
         sessions: to ask with; their timeout is a probe's.
         examine: is given the version that the server told over the same connection, or an empty text; yields questions,
             is sent their answers, returns the finding or raises `OdpError`.
-        interval: seconds from the end of a probe to the beginning of the next one.
+        interval: seconds from the end of a probe to the beginning of the next one; while a write waits for a primary,
+            as few as may be.
     """
 
     _log = Logger()
@@ -63,7 +64,8 @@ class Prober:
         for cluster in self._clusters.names:
             for address in self._addresses(cluster):
                 if address not in self._watches:
-                    self._watches[address] = _Watch(self._reactor, self._interval, partial(self._probe, address))
+                    probe = partial(self._probe, address)
+                    self._watches[address] = _Watch(self._reactor, self._delay, probe)
                     self._watches[address].hurry()
 
     def suspect(self, address: Address) -> None:
@@ -74,6 +76,10 @@ class Prober:
                 for each in addresses:
                     if each in self._watches:
                         self._watches[each].hurry()
+
+    def _delay(self) -> float:
+        """Return how long the next probe may wait: a write that waits for a new primary shall not wait for us, too."""
+        return 0.0 if self._clusters.awaited else self._interval
 
     def stop(self) -> None:
         """Probe no more; the sessions are left to their owner."""
@@ -133,9 +139,9 @@ class Prober:
 class _Watch:
     """The timer of one server: no two probes at a time, and no two within the pause."""
 
-    def __init__(self, reactor: Any, interval: float, probe: Callable[[], Deferred[None]]) -> None:
+    def __init__(self, reactor: Any, delay: Callable[[], float], probe: Callable[[], Deferred[None]]) -> None:
         self._reactor = reactor
-        self._interval = interval
+        self._delay = delay
         self._probe = probe
         self._began = -PAUSE
         self._again = False
@@ -179,4 +185,4 @@ class _Watch:
 
     def _ended(self, _: object) -> None:
         self._running = None
-        self._schedule(self._due() if self._again else self._interval)
+        self._schedule(self._due() if self._again else max(self._due(), self._delay()))

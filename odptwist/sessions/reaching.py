@@ -7,7 +7,7 @@ in one round trip, and the prepared statement in hand is prepared there.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from attrs import evolve
 from twisted.internet.defer import CancelledError, TimeoutError
@@ -30,6 +30,7 @@ from odptwist.sessions.server import LoginPlan, ServerSession
 from odptwist.sessions.surroundings import Surroundings
 from odptwist.snapshots import Address, Purpose
 from odptwist.wire.constants import SERVER_STATUS_IN_TRANS
+from odptwist.wire.handshake import Greeting
 from odptwist.wire.responses import parse_err
 
 CANNOT_REPEAT = "the proxy cannot log in again for this account"
@@ -53,6 +54,7 @@ class Reaching(Conversation):
 
     Attributes:
         repeatable: whether the proxy can log in for this client again without asking it.
+        greeting: of the server that served last; all of a cluster are alike.
         pool: server sessions at rest.
         choice: decides where statements go; None where there is but one server.
         binary: the prepared statements; None as long as there was none.
@@ -61,6 +63,7 @@ class Reaching(Conversation):
     def __init__(self, cs_id: int, surroundings: Surroundings) -> None:
         super().__init__(cs_id, surroundings)
         self.repeatable = False
+        self.greeting: Greeting | None = None
         self.pool: tuple[ServerSession, ...] = ()
         self.choice: Choice | None = None
         self._reaching: ServerSession | None = None
@@ -83,10 +86,15 @@ class Reaching(Conversation):
 
     # -- at rest and at work ------------------------------------------------------------------------------------------
 
-    def _must_ask(self) -> bool:
-        """Whether a replica has to be asked if it has caught up, before it serves."""
+    def _must_ask(self, session: ServerSession) -> bool:
+        """Whether a server has to be asked if it has caught up with what another one wrote, before it serves."""
         choice = self.choice
-        return choice is not None and choice.purpose is Purpose.READ and choice.wrote_on is not None
+        return (
+            choice is not None
+            and choice.purpose is Purpose.READ
+            and choice.wrote_on is not None
+            and choice.wrote_on.address != session.address
+        )
 
     def _rest(self, session: ServerSession) -> None:
         self.bound = None
@@ -99,6 +107,7 @@ class Reaching(Conversation):
 
     def _bind(self, server: ServerSession) -> None:
         self.bound = server
+        self.greeting = server.greeting
         server.owner = self
         server.versions = self.state.versions
         if self._client_full:
@@ -154,7 +163,10 @@ class Reaching(Conversation):
         """
         unsuitable: list[Address] = []
         refused = self._refused
+        again = 0
         while True:
+            self.counts.add("server_pl_lookup_retries", again)
+            again = 1
             try:
                 session = await try_servers(
                     self.surroundings,
@@ -165,7 +177,7 @@ class Reaching(Conversation):
             except _Unsuitable as fault:
                 unsuitable.append(fault.address)
             except ServerUnreachable as fault:
-                if not await self._roles_change():
+                if not await self._roles_change(plan):
                     raise (refused[2] if refused is not None else fault) from None
             else:
                 self._refused = self._avoided = None
@@ -173,6 +185,7 @@ class Reaching(Conversation):
 
     def _candidates(self, plan: LoginPlan, unsuitable: Collection[Address]) -> list[Address]:
         choice = self.choice
+        began = self.surroundings.reactor.seconds()
         addresses = self.surroundings.servers_for(
             plan.identity, choice.purpose if choice is not None else Purpose.LOGIN
         )
@@ -183,11 +196,12 @@ class Reaching(Conversation):
         out = {*unsuitable, self._avoided}
         if self._refused is not None and self._refused[1] == self.surroundings.clusters.generation:
             out.add(self._refused[0])
+        self.counts.looked_up(self.surroundings.reactor.seconds() - began)
         # The chosen one first: asked anew, the router may name another one, and reads would wander.
         first = [target] if target is not None else []
         return [each for each in dict.fromkeys((*first, *addresses)) if each not in out]
 
-    async def _roles_change(self) -> bool:
+    async def _roles_change(self, plan: LoginPlan) -> bool:
         """Wait until the servers' standing changes, if a write waits for a primary; return whether it has."""
         clusters, routing = self.surroundings.clusters, self.surroundings.routing
         if self.choice is None or self.choice.purpose is not Purpose.WRITE or not clusters.watched:
@@ -195,8 +209,10 @@ class Reaching(Conversation):
         left = self._write_deadline() - self.surroundings.reactor.seconds()
         if left <= 0:
             return False
+        changed = clusters.when_changed()
+        clusters.suspect(clusters.standings(plan.identity.cluster)[0].address)
         try:
-            await clusters.when_changed().addTimeout(min(left, routing.primary_wait), self.surroundings.reactor)
+            await changed.addTimeout(min(left, routing.primary_wait), self.surroundings.reactor)
         except TimeoutError:
             return False
         return True
@@ -234,14 +250,14 @@ class Reaching(Conversation):
         """Bring a server session up to date with this session."""
         self._reaching = session
         try:
-            if self.choice is not None and self._must_ask() and not await self.choice.has_caught_up(session):
+            if self.choice is not None and self._must_ask(session) and not await self.choice.has_caught_up(session):
                 session.keeper = self
+                session.synced = session.synced or 0  # a new one: its login's database may not be the current one then
                 self.pool = (*self.pool, session)
                 raise _Unsuitable(session.address)
             statements = self.state.replay(session.synced)
-            for result in await session.queries(statements) if statements else ():
-                if result.error is not None:
-                    raise SqlError(result.error.code, result.error.sqlstate, result.error.message)
+            if statements:
+                await self._replay(session, statements)
             session.synced = self.state.serial
             if self.binary is not None:
                 await self._prepare_at(session, self.binary)
@@ -253,9 +269,17 @@ class Reaching(Conversation):
             self._reaching = None
         return session
 
+    async def _replay(self, session: ServerSession, statements: Sequence[str]) -> None:
+        began = self.surroundings.reactor.seconds()
+        for result in await session.queries(statements):
+            if result.error is not None:
+                raise SqlError(result.error.code, result.error.sqlstate, result.error.message)
+        took = self.surroundings.reactor.seconds() - began
+        self.counts.replayed(session.synced is None, session.versions, self.state.versions, took)
+
     async def _prepare_at(self, session: ServerSession, binary: BinaryStatements) -> None:
         try:
-            await binary.make_ready(session)
+            await binary.make_ready(session, self.state.reading)
         except SqlError:
             # The server session is well, and may hold a transaction; only this statement cannot be prepared on it.
             self._bind(session)

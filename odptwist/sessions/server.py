@@ -7,7 +7,7 @@ from enum import Enum, unique
 from typing import Any
 from typing import Protocol as Shape
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import ClientFactory, connectionDone
@@ -21,6 +21,8 @@ from odptwist.machines.effects import Ask, Greeted
 from odptwist.machines.exchange import Tracker
 from odptwist.machines.prepared import STATEMENTS_LIMIT, ServerStatements
 from odptwist.machines.server_login import ServerLogin, answer_question, server_response, takes_proxy_scramble
+from odptwist.sessions.counting import Counts
+from odptwist.sessions.encryption import begin_tls, explain
 from odptwist.sessions.history import DETAIL_SIZE
 from odptwist.sessions.inbox import DIALOGUE_LIMIT, Inbox
 from odptwist.sessions.peer import Peer
@@ -28,7 +30,7 @@ from odptwist.sessions.session import Session
 from odptwist.sessions.surroundings import Surroundings
 from odptwist.sessions.transport import connect, watch_peer
 from odptwist.snapshots import Address, EndedSession, ServerSessionSnapshot, ServerTraits, SessionKind, Versions
-from odptwist.wire.constants import COM_QUERY, COM_QUIT, SERVER_STATUS_IN_TRANS
+from odptwist.wire.constants import CLIENT_SSL, COM_QUERY, COM_QUIT, SERVER_STATUS_IN_TRANS
 from odptwist.wire.framing import frame
 from odptwist.wire.handshake import Greeting, HandshakeResponse
 from odptwist.wire.prepared import PrepareReply
@@ -81,6 +83,7 @@ class Owner(Shape):
     tracker: Tracker
     transport: Any
     bytes_out: int
+    counts: Counts
 
     def takes_back(self, session: ServerSession, response: bytes) -> bool:
         """Be shown an error that is a whole response, and say whether it is kept from the client."""
@@ -105,6 +108,7 @@ class Client(Shape):
     identity: Identity | None
     peer: Peer
     status: int
+    counts: Counts
 
     @property
     def text(self) -> str:
@@ -125,12 +129,16 @@ class ServerSession(Session):
         prepared: what it has prepared; None as long as that is nothing.
         prepared_limit: how many statements it can have prepared, as far as is known.
         agreed: the capabilities that client and server agreed on.
+        encrypted: whether TLS has begun.
         killed: whether the server was told to end it.
         holds: kills in flight that name this session; its owner sends nothing new meanwhile.
         client: the client session that it was opened for, until it has ended; None for one of the proxy's own.
         transaction_lost: whether it was taken from its client session amid a transaction.
         bytes_in: how many came from the server after the login.
         bytes_out: how many commands' bytes went to it.
+        connected_at: when it was connected, on the reactor's clock; 0 before.
+        logged_in_at: when it was logged in; 0 before.
+        by_itself: whether the proxy logged in without the client.
     """
 
     _log = Logger()
@@ -146,18 +154,22 @@ class ServerSession(Session):
         self.prepared: ServerStatements | None = None
         self.prepared_limit = STATEMENTS_LIMIT
         self.agreed = 0
+        self.encrypted = False
         self.holds = 0
         self.killed = False
         self.pickups = 0
         self.client: Client | None = None
         self.transaction_lost = False
         self.bytes_in = self.bytes_out = 0
+        self.connected_at = self.logged_in_at = 0.0
+        self.by_itself = False
         self.versions = Versions()
         self.greeting: Greeting | None = None
         self._inbox: Inbox | None = Inbox()
         self._made: Deferred[None] | None = None
         self._login: ServerLogin | None = None
         self._farewell = ""
+        self._securing = False
 
     # -- dialogues -----------------------------------------------------------------------------------------------
 
@@ -196,16 +208,19 @@ class ServerSession(Session):
         """
         self._login = login = ServerLogin()
         self.agreed = plan.agreed
+        self.by_itself = ask is None
         self.pickups += 1
         asked = False
         while True:
             effect = login.receive(await self._packet(None if asked else self.surroundings.limits.connect_timeout))
+            self._securing = False
             if isinstance(effect, Greeted):
                 self._greeted(effect.greeting)
                 greeted(effect.greeting)
                 # A client that can be asked is: that works with every server.
                 salt = plan.salt if ask is None else b""
                 response = server_response(plan.response, effect.greeting, plan.identity, plan.agreed, plan.key, salt)
+                response = self._encrypt(login, effect.greeting, response)
                 self.transport.write(login.respond(response))
             elif isinstance(effect, Ask):
                 if plan.key is not None:
@@ -217,7 +232,29 @@ class ServerSession(Session):
                 ask(effect.payload)
             else:
                 self._login = self._inbox = None
+                self.logged_in_at = self.surroundings.reactor.seconds()
                 return effect.payload
+
+    def _encrypt(self, login: ServerLogin, greeting: Greeting, response: HandshakeResponse) -> HandshakeResponse:
+        """Begin TLS if the settings want it; return the handshake response as it has to be then."""
+        tls = self.surroundings.server_tls.get(self.address)
+        if tls is None or not (tls.required or greeting.capabilities & CLIENT_SSL):
+            return response
+        if not greeting.capabilities & CLIENT_SSL:
+            raise ServerUnreachable("the server does not offer TLS")
+        if self._inbox is None or self._inbox.buffered:
+            # Somebody on the way may have put in what would be taken for the server's word by TLS.
+            raise WireError("the server went on before TLS")
+        response = evolve(response, capabilities=response.capabilities | CLIENT_SSL)
+        self.transport.write(login.request_tls(response))
+        self.encrypted = self._securing = True
+        begin_tls(self.transport, tls.options)
+        return response
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether nobody else can read what is sent: by TLS, or a Unix socket."""
+        return self.encrypted or bool(self.address.path)
 
     def answer(self, payload: bytes) -> None:
         """Pass on the client's answer to what the server asked."""
@@ -313,6 +350,7 @@ class ServerSession(Session):
 
     def connectionMade(self) -> None:
         """Be connected."""
+        self.connected_at = self.surroundings.reactor.seconds()
         watch_peer(self.transport)
         self.transport.registerProducer(self, True)
         if self._made is not None:
@@ -348,8 +386,10 @@ class ServerSession(Session):
                     self._unasked(data)
                 return
             if ended:
-                if tracker.error and fresh and owner.takes_back(self, data):
-                    return
+                if tracker.error:
+                    owner.counts.errors += 1
+                    if fresh and owner.takes_back(self, data):
+                        return
                 owner.transport.write(data)
                 owner.responded()
             else:
@@ -380,7 +420,7 @@ class ServerSession(Session):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Have ended, dropped by us or not."""
         owner = self.owner or self.keeper
-        detail = self._farewell or reason.getErrorMessage()
+        detail = self._farewell or explain(reason)
         lost = self._close(CloseReason.KILLED if self.killed else CloseReason.SERVER_LOST, detail)
         if self.ss_id:
             self._log.info(
@@ -391,7 +431,12 @@ class ServerSession(Session):
                 detail=self.detail,
             )
         if self._inbox is not None:
-            self._inbox.end(Failure(ServerSessionLost(f"server {self.address} closed the connection: {detail}")))
+            fault = (
+                ServerUnreachable(f"no TLS with server {self.address}: {detail}")
+                if self._securing
+                else ServerSessionLost(f"server {self.address} closed the connection: {detail}")
+            )
+            self._inbox.end(Failure(fault))
         super().connectionLost(reason)
         if lost and owner is not None:
             owner.server_lost(self, detail)
@@ -405,6 +450,8 @@ class ServerSession(Session):
                 self._farewell = "an error that cannot be read"
         else:
             self._farewell = "it sent something unasked"
+        # The rest of a segment still comes, by TLS.
+        self.dataReceived = lambda data: None  # type: ignore[method-assign]
         self._log.warn(
             "server session {ss_id}: server {server} says unasked: {text}",
             ss_id=self.ss_id,
@@ -459,6 +506,8 @@ class ServerSession(Session):
 
     def closing(self) -> None:
         """Leave the owner, which is not told: whoever ends this session knows."""
+        if self.client is not None:
+            self.client.counts.closed(self)
         self.owner = self.keeper = self.client = None
         if self._made is not None:
             self._made.cancel()

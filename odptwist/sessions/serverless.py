@@ -6,16 +6,15 @@ their sessions before a user types anything.
 
 from __future__ import annotations
 
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import succeed
 
-from odptwist.answers import Answer, Done
+from odptwist.answers import Done
 from odptwist.errors import SqlError, bad_proxy_statement
 from odptwist.interfaces import IStatements
 from odptwist.sessions.commands import show_warnings
-from odptwist.sessions.surroundings import Surroundings
-from odptwist.snapshots import Asker
+from odptwist.sessions.own_statements import Preparer, look_prepared, prepare_own
 from odptwist.wire.constants import (
     COM_INIT_DB,
     COM_PING,
@@ -26,23 +25,24 @@ from odptwist.wire.constants import (
     COM_RESET_CONNECTION,
     COM_SET_OPTION,
     COM_STATISTICS,
+    COM_STMT_BULK_EXECUTE,
     COM_STMT_CLOSE,
+    COM_STMT_EXECUTE,
+    COM_STMT_FETCH,
+    COM_STMT_PREPARE,
+    COM_STMT_RESET,
     COM_STMT_SEND_LONG_DATA,
 )
+from odptwist.wire.framing import frame
 from odptwist.wire.primitives import decode_text
 
 _WITHOUT_EFFECT: Final = frozenset((COM_PING, COM_INIT_DB, COM_RESET_CONNECTION, COM_SET_OPTION))
 _WITHOUT_ANSWER: Final = frozenset((COM_STMT_CLOSE, COM_STMT_SEND_LONG_DATA))
+_ABOUT_PREPARED: Final = frozenset((COM_STMT_EXECUTE, COM_STMT_BULK_EXECUTE, COM_STMT_FETCH, COM_STMT_RESET))
 
 
-class Serverless(Protocol):
+class Serverless(Preparer, Protocol):
     """What such a command needs of the client session that it came from."""
-
-    surroundings: Surroundings
-    tracker: Any
-
-    def answer(self, answer: Deferred[Answer]) -> None:
-        """Answer the command when `answer` fires."""
 
     def answer_error(self, error: SqlError) -> None:
         """Answer the command with an error."""
@@ -52,9 +52,6 @@ class Serverless(Protocol):
 
     def take_warning(self) -> str:
         """Return what the statement before warned of, and forget it."""
-
-    def asker(self) -> Asker:
-        """Return who asks."""
 
     def quit(self) -> None:
         """Be told that the client leaves."""
@@ -83,10 +80,25 @@ def look_serverless(session: Serverless, statements: IStatements, command: bytes
     elif code == COM_STATISTICS:
         count = len(session.surroundings.clusters.names)
         session.answer_packet(b"odptwist, an account of the proxy's own; clusters: %d" % count)
+    elif code == COM_STMT_PREPARE or code in _ABOUT_PREPARED:
+        _ask_prepared(session, statements, command)
     elif code in _WITHOUT_ANSWER:
         session.tracker.take()
+        if session.binary is not None and session.tracker.whole:
+            tell = session.binary.close if code == COM_STMT_CLOSE else session.binary.keep_long_data
+            tell(frame(command, 0), ())
     else:
         session.answer_error(SqlError(1047, "08S01", "Unknown command"))
+
+
+def _ask_prepared(session: Serverless, statements: IStatements, command: bytes) -> None:
+    try:
+        if command[0] != COM_STMT_PREPARE:
+            look_prepared(session, statements, command)
+        elif not prepare_own(session, statements, command):
+            raise bad_proxy_statement()
+    except SqlError as refusal:
+        session.answer_error(refusal)
 
 
 def _ask(session: Serverless, statements: IStatements, text: str) -> None:

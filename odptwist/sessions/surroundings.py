@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from attrs import Factory, field, frozen
+from attrs import Factory, define, field, frozen
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
@@ -20,6 +20,7 @@ from odptwist.interfaces import (
     IVerifierSource,
 )
 from odptwist.machines.classification import Classifier
+from odptwist.sessions.encryption import ClientTls, ServerTls
 from odptwist.sessions.history import History
 from odptwist.sessions.ids import SessionIds
 from odptwist.sessions.own_accounts import OwnAccounts
@@ -28,9 +29,9 @@ from odptwist.sessions.rules import Rules
 from odptwist.snapshots import Address, KillScope, Purpose
 
 
-@frozen
+@define
 class Limits:
-    """Times in seconds."""
+    """What sessions go by, which may change while they live: ask each time. Times are in seconds."""
 
     login_timeout: float = 10.0
     """For the whole login of a client (ODP's, spec 7.3)."""
@@ -42,6 +43,8 @@ class Limits:
     """For the last packet that a peer is owed when its session ends."""
     query_timeout: float = 5.0
     """For the proxy's own small questions to a server."""
+    stop_abandoned: bool = True
+    """Whether a statement is stopped on its server when its client has gone."""
 
 
 class Numbers(Protocol):
@@ -54,9 +57,9 @@ class Numbers(Protocol):
         """Return the proxy_sessid of a client session that came in at this address and has reached a server."""
 
 
-@frozen
+@define
 class Routing:
-    """How statements find servers; times in seconds.
+    """How statements find servers, which may change: ask each time. Times are in seconds.
 
     Attributes:
         retry_reads: whether a read is run once more elsewhere when its server is lost before it answered.
@@ -90,11 +93,12 @@ class Surroundings:
         routing: for clusters of several servers.
         classifier: says which statements a replica may answer.
         verifiers: knows how accounts prove who they are, or None.
-        stop_abandoned: whether a statement is stopped on its server when its client has gone.
         rules: the rules of the settings, None if there are none.
         ids: the numbers of client sessions.
         history: the sessions that have ended.
         own_accounts: the proxy's administrators.
+        client_tls: for clients, None if it is not offered.
+        server_tls: for each server that is not talked to in clear.
     """
 
     reactor: Any
@@ -107,17 +111,18 @@ class Surroundings:
     plain: frozenset[bytes]
     paused: PausedClients
     observers: Sequence[ISessionObserver] = ()
-    limits: Limits = Limits()
+    limits: Limits = Factory(Limits)
     killers: Mapping[str, IBackendKiller] = Factory(dict)
     kill_account: Account | None = None
-    routing: Routing = Routing()
+    routing: Routing = Factory(Routing)
     classifier: Classifier = Factory(Classifier)
     verifiers: IVerifierSource | None = None
-    stop_abandoned: bool = True
     rules: Rules | None = None
     ids: SessionIds = Factory(SessionIds)
     history: History = Factory(History)
     own_accounts: OwnAccounts = Factory(OwnAccounts)
+    client_tls: ClientTls | None = None
+    server_tls: Mapping[Address, ServerTls] = Factory(dict)
 
     def tell(self, event: Callable[[ISessionObserver], None]) -> None:
         """Tell every observer of something; what they raise is logged and goes no further."""

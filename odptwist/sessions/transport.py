@@ -61,6 +61,15 @@ class _Direct:
             data = data[sent:]
         super().write(data)  # type: ignore[misc]
 
+    def loseConnection(self: Any) -> None:
+        """Close after the last byte, under TLS after our own farewell.
+
+        Twisted would wait for the peer's farewell too, which a client that sits idle does not send.
+        """
+        super().loseConnection()  # type: ignore[misc]
+        if self.TLS:
+            abstract.FileDescriptor.loseConnection(self)
+
 
 class _TcpServer(_Direct, tcp.Server):
     pass

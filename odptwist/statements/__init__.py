@@ -71,7 +71,7 @@ def inspector_statements(statements: Sequence[IProxyStatement]) -> IStatements:
 
 
 def _serverless(statements: Sequence[IProxyStatement]) -> list[IProxyStatement]:
-    """Return those of the statements that need no server session of the asker's, and the proxy's own SHOW PROCESSLIST."""
+    """Return those of the statements that need no server session of the asker's, and the proxy's SHOW PROCESSLIST."""
     return [ShowProxyProcesses(), *(each for each in statements if not isinstance(each, ShowServerProcesses))]
 
 

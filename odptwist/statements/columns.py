@@ -74,9 +74,9 @@ SESSION_COLUMNS = (
         lambda session: session.proxy_sessid,
     ),
     _number("Id", lambda session: session.cs_id),
-    _text("Cluster", lambda session: name_owner(session)[0]),
-    _text("Tenant", lambda session: name_owner(session)[1]),
-    _text("User", lambda session: name_owner(session)[2]),
+    _text("Cluster", lambda session: session.identity.cluster if session.identity is not None else ""),
+    _text("Tenant", lambda session: session.identity.tenant if session.identity is not None else ""),
+    _text("User", lambda session: session.identity.user if session.identity is not None else ""),
     _text("Host", name_host),
     SessionColumn(Column("db", ColumnType.VARCHAR), "TEXT", lambda session: session.database, name_database),
     _number("trans_count", lambda session: session.transactions),
@@ -103,6 +103,7 @@ SESSION_COLUMNS = (
     _text("program", lambda session: session.program),
     _text("client", lambda session: session.client),
     _text("client_version", lambda session: session.client_version),
+    _text("cipher", lambda session: session.cipher or None),
     _text("statement", lambda session: session.statement),
 )
 """All columns, in the order of SHOW FULL PROXYSESSION."""

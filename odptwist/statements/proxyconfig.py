@@ -66,6 +66,14 @@ INFO: Final = {
     "routing.retry_reads": "whether a read whose server was lost runs once more",
     "routing.primary_wait": "seconds that a write waits for a primary",
     "routing.settle": "seconds after a write during which reads stay on the primary",
+    "cluster.server_tls": "how the proxy talks to the servers",
+    "cluster.server_ca": "who may have signed their certificates",
+    "tls.certificate": "what the proxy shows to clients; empty: TLS is not offered",
+    "tls.key": "its key; empty: in the same file",
+    "tls.minimum_version": "the oldest version of TLS with clients",
+    "tls.client_ca": "who may have signed the certificates of clients; empty: they are not asked for one",
+    "tls.require_client_certificate": "whether clients must show one",
+    "tls.require": "whether clients must use TLS",
     "history.sessions": "how many ended sessions are remembered",
     "rule.where": "which sessions the rule is about",
     "rule.action": "what is done about them",
@@ -148,7 +156,7 @@ def list_settings(settings: Any, path: str = "", key_path: str = "") -> Iterator
                 yield from list_settings(item, f"{path}{name}.{_NAMED[type(item)][0](item)}.", f"{key_path}{name}.")
         elif has(type(value)):
             yield from list_settings(value, f"{path}{name}.", f"{key_path}{name}.")
-        elif value != () or name == "port":
+        elif value not in ((), None) or key_path + name in INFO:
             text = _text(value)
             yield path + name, _MASK if text and not each.repr else text, key_path + name
 

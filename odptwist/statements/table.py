@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeGuard, cast
+from itertools import chain
+from types import NoneType
+from typing import Any, cast
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.logger import Logger
@@ -21,6 +23,9 @@ from odptwist.interfaces import (
 )
 from odptwist.snapshots import Asker
 from odptwist.statements.grammar import find_first_word, is_multi_statement, refuse_hidden_kill
+from odptwist.statements.pace import AT_ONCE, Pace
+
+_ROWS_AT_ONCE = 500
 
 
 @implementer(IStatements)
@@ -29,11 +34,13 @@ class StatementTable:
 
     Args:
         statements: the first one that claims a text wins.
+        pace: how long answers leave the reactor's thread to others.
     """
 
     _log = Logger()
 
-    def __init__(self, statements: Sequence[IProxyStatement]) -> None:
+    def __init__(self, statements: Sequence[IProxyStatement], pace: Pace = AT_ONCE) -> None:
+        self._pace = pace
         claims: dict[str, tuple[tuple[str, IProxyStatement], ...]] = {}
         for statement in statements:
             for word in dict.fromkeys(statement.first_words):
@@ -91,9 +98,7 @@ class StatementTable:
     async def _answer(self, found: FoundStatement, asker: Asker, directory: ISessionDirectory) -> Answer:
         try:
             answer: object = await maybeDeferred(found.statement.answer, found.request, asker, directory)
-            if _is_answer(answer):
-                return answer
-            raise TypeError(f"an answer must be a Done, or a Table of int, str and None; not {type(answer)}")
+            return await self._check(answer)
         except SqlError:
             raise
         except CancelledError:
@@ -104,12 +109,19 @@ class StatementTable:
             self._log.failure("proxy statement {statement} of {cs_id} failed", statement=found.name, cs_id=asker.cs_id)
         raise SqlError(1105, "HY000", "the proxy statement failed; the proxy's log says why")
 
-
-def _is_answer(answer: object) -> TypeGuard[Answer]:
-    if isinstance(answer, Table):
-        size = len(answer.columns)
-        return all(
-            len(row) == size and all(value is None or isinstance(value, (int, str)) for value in row)
-            for row in answer.rows
-        )
-    return isinstance(answer, Done)
+    async def _check(self, answer: object) -> Answer:
+        """Return an answer, or raise `TypeError` if it is none; the other sessions go on amid a long one."""
+        if isinstance(answer, Done):
+            return answer
+        if not isinstance(answer, Table):
+            raise TypeError(f"an answer must be a Done or a Table, not {type(answer)}")
+        for start in range(0, len(answer.rows), _ROWS_AT_ONCE):
+            if start:
+                await self._pace.turn()
+            part = answer.rows[start : start + _ROWS_AT_ONCE]
+            kinds = set(map(type, chain.from_iterable(part)))
+            if set(map(len, part)) != {len(answer.columns)}:
+                raise TypeError("a row of a Table must have a value for each column")
+            if not all(issubclass(kind, (int, str, NoneType)) for kind in kinds):
+                raise TypeError(f"the values of a Table must be int, str and None, not {kinds}")
+        return answer

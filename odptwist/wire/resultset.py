@@ -47,7 +47,7 @@ _STRINGS: Final[frozenset[int]] = frozenset(
 _DOUBLE: Final = Struct("<d")
 _PREPARED: Final = Struct("<BIHHxxx")  # OK, number, columns, parameters, a filler and no warnings
 _FIXED_SIZE: Final[int] = 12
-_ROWS_AT_ONCE: Final[int] = 100
+_ROWS_AT_ONCE: Final[int] = 200
 _DISPLAY_LENGTHS: Final[dict[ColumnType, int]] = {
     ColumnType.LONG: 11,
     ColumnType.DOUBLE: 22,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -11,10 +10,10 @@ from typing import Any
 import pymysql
 import pytest
 
-from tests.support.servers import Proxy, Server, find_module
+from tests.support.servers import Proxy, Server
 from tests.support.sessions import COLUMNS, connection_id, error_of, query, sessions
+from tests.support.terminal import Terminal, read_table
 
-PROMPT = "odp> "
 INTERRUPTED = "ERROR 1317 (70100): Query execution was interrupted"
 
 
@@ -24,50 +23,12 @@ def fresh_proxy(server: Server, start_proxy: Callable[..., Proxy]) -> Proxy:
     return start_proxy("--server", server.address, "--cluster-name", "ob1")
 
 
-class Terminal:
-    """The `mariadb` client in a pseudo-terminal, as a person uses it."""
-
-    def __init__(self, program: str, port: int) -> None:
-        arguments = ["--no-defaults", "--host=127.0.0.1", f"--port={port}", "--user=root@sys#ob1"]
-        self._client = find_module("pexpect", "pexpect").spawn(
-            program,
-            [*arguments, "--reconnect", "--skip-auto-rehash", "--no-beep", f"--prompt={PROMPT}"],
-            env={**os.environ, "TERM": "dumb"},
-            dimensions=(50, 400),
-            encoding="utf-8",
-            timeout=20,
-        )
-        self.welcome = self._read()
-
-    def _read(self) -> str:
-        self._client.expect_exact(PROMPT)
-        return str(self._client.before).replace("\r", "")
-
-    def type(self, line: str) -> str:
-        """Enter a line and return what the client prints before its next prompt."""
-        self._client.sendline(line)
-        printed = self._read()
-        assert printed.startswith(line), printed
-        return printed.removeprefix(line).strip()
-
-    def close(self) -> None:
-        """End the client."""
-        self._client.close(force=True)
-
-
 @pytest.fixture
 def terminal(fresh_proxy: Proxy, mariadb_client: str) -> Iterator[Terminal]:
     """Return the client, logged in."""
     client = Terminal(mariadb_client, fresh_proxy.port)
     yield client
     client.close()
-
-
-def read_table(printed: str) -> list[dict[str, str]]:
-    """Return the rows of the one table in the client's output."""
-    lines = [line for line in printed.splitlines() if line.startswith("|")]
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    return [dict(zip(cells[0], row, strict=True)) for row in cells[1:]]
 
 
 def expect_reconnect(printed: str, number: int) -> dict[str, str]:

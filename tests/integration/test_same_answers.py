@@ -17,7 +17,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 from pymysql.connections import Connection
@@ -71,6 +71,8 @@ READS = (
     "SHOW VARIABLES LIKE 'sql_mode'",
     "SELECT /*+ READ_CONSISTENCY(WEAK) */ n FROM $t ORDER BY id",
 )
+# The row $b stays: an id that is given and accepted is in an OK packet, but for MariaDB it is no LAST_INSERT_ID(), and
+# the proxy cannot tell one from the other.
 WRITES = (
     "INSERT INTO $t (n, s) VALUES (2, 'two')",
     "INSERT INTO $t (n, s) VALUES (3, 'three'), (4, 'four')",
@@ -80,12 +82,11 @@ WRITES = (
     "INSERT INTO $t (n) SELECT n + 10 FROM $t",
     "INSERT INTO $t (id, n) VALUES ($b, 7) ON DUPLICATE KEY UPDATE id = LAST_INSERT_ID(id), n = n + 1",
     "INSERT INTO depot.$t (n) VALUES (8)",
-    "REPLACE INTO $t (id, n) VALUES ($b, 9)",
     "UPDATE $t SET n = n + 1",
     "UPDATE $t SET n = 1 WHERE id = $b",
     "UPDATE $t SET n = @a WHERE id = $b",
     "DELETE FROM $t WHERE id > $b + 2",
-    "DELETE FROM $t",
+    "DELETE FROM $t WHERE id > $b",
     "INSERT INTO $t (n, s) VALUES (LAST_INSERT_ID() - $b, @b)",
     "CREATE TABLE IF NOT EXISTS $t (n INT)",
 )
@@ -231,8 +232,10 @@ class Client:
     statements: dict[int, Statement] = field(factory=dict)
 
     def query(self, text: str) -> Answer:
-        """Send a text."""
-        return self.asker.ask(COM_QUERY, self.own.written(text).encode())
+        """Send a text; warnings name the table, so it is replaced in the answer."""
+        answer = self.asker.ask(COM_QUERY, self.own.written(text).encode())
+        name = self.own.table.encode()
+        return tuple(evolve(each, rows=tuple(row.replace(name, b"$t") for row in each.rows)) for each in answer)
 
 
 @frozen
@@ -484,6 +487,8 @@ class Twins:
         if place < len(found):
             query(self.killer, f"KILL PROXYSESSION {number} {found[place]}")
             self.kills.append(groups[place])
+            # The session that could tell the GTID of what was written last may have gone.
+            self.pair.caught_up()
 
 
 @pytest.fixture

@@ -39,6 +39,7 @@ CHANGED = (
     ),
     ("SELECT CASE 1 WHEN CONNECTION_ID() THEN 2 END x", "SELECT CASE 1 WHEN # THEN 2 END x"),
     ("SELECT CONNECTION_ID() = 'a' 'b'", "SELECT # = 'a' 'b' AS `CONNECTION_ID() = 'a' 'b'`"),
+    ("SELECT CONNECTION_ID() - DATE'2020-01-01' 'b'", "SELECT # - DATE'2020-01-01' 'b'"),
     ("SELECT @@pseudo_thread_id", "SELECT # AS `@@pseudo_thread_id`"),
     ("SELECT @@session . Pseudo_Thread_Id + 1", "SELECT # + 1 AS `@@session . Pseudo_Thread_Id + 1`"),
     ("SELECT @@session.`pseudo_thread_id`", "SELECT # AS `@@session.``pseudo_thread_id```"),

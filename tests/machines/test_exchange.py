@@ -687,6 +687,8 @@ class PlainTests(SynchronousTestCase):
             b"start transaction",
             b"START TRANSACTION",
             b"select '\xff\x00'",
+            b"select x from xproxy_session",
+            b"SELECT max(x) FROM X",
         ):
             self.assertEqual(self.verdict(text), FORWARD, text)
 
@@ -727,6 +729,13 @@ class PlainTests(SynchronousTestCase):
             b"lock tables t read",
             b"prepare a from 'select 1'",
             b"(select 1)",
+            b"select id from proxysession",
+            b"SELECT ID FROM PROXYSESSION",
+            b"Select Id From ProxySession",
+            b"select count(*) from proxysession",
+            b"select proxy_version()",
+            b"SELECT PROXY_VERSION ()",
+            b"select connection_id()",
         ):
             self.assertEqual(self.verdict(text), LOOK, text)
 

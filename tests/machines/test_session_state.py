@@ -276,16 +276,12 @@ class EffectsTests(SynchronousTestCase):
     def test_executable_comments(self) -> None:
         """What stands in an executable comment is done, as far as anyone can know here."""
         self.assertEqual(settings_of("/*! set a = 1 */"), [("a", "@@session.a = 1")])
-        self.assertEqual(
-            settings_of("/*M!100100 set a = 1 */"), [("a", "@@session.a = 1")]
-        )
+        self.assertEqual(settings_of("/*M!100100 set a = 1 */"), [("a", "@@session.a = 1")])
         self.assertEqual(
             settings_of("set a = 1 /*!50000 , b = 2 */"),
             [("a", "@@session.a = 1"), ("b", "@@session.b = 2")],
         )
-        self.assertEqual(
-            settings_of("set /* b = 2, */ a = 1"), [("a", "@@session.a = 1")]
-        )
+        self.assertEqual(settings_of("set /* b = 2, */ a = 1"), [("a", "@@session.a = 1")])
 
     def test_truth(self) -> None:
         """Effects are true if there are any, and an empty database name is one."""
@@ -327,9 +323,7 @@ class EffectsTests(SynchronousTestCase):
             "set statement a for ", "select @a into ", "use a;", "-- ", "--\n", "#", "1.", "1e", "a,", "get_lock ",
             "last_insert_id", "last_insert_id(", "set a=1;", "set @a=b,", "_a'b'", "\N{BULLET}", "\ud800",
         ):  # fmt: skip
-            size = (
-                200_000 if piece in ("'", "/*", "@", "set statement a for ") else 50_000
-            )
+            size = 200_000 if piece in ("'", "/*", "@", "set statement a for ") else 50_000
             for start in ("", "set ", "select into "):
                 text = (start + piece * (size // len(piece)))[:size]
                 began = time.process_time()
@@ -375,9 +369,7 @@ class SessionStateTests(SynchronousTestCase):
         state = self.learnt("set @a = 1")
         for insert_id, count in ((7, 1), (7, 1), (8, 2)):
             state.inserted(insert_id)
-            self.assertEqual(
-                (state.insert_id, state.versions.last_insert_id), (insert_id, count)
-            )
+            self.assertEqual((state.insert_id, state.versions.last_insert_id), (insert_id, count))
         self.assertEqual(state.replay(), ("SET @a = 1, @@session.last_insert_id = 8",))
 
     def test_insert_id_set(self) -> None:
@@ -435,6 +427,15 @@ class SessionStateTests(SynchronousTestCase):
         ):
             self.assertEqual(self.learnt(*texts).replay(), replay)
 
+    def test_replay_of_defaults(self) -> None:
+        """A DEFAULT is set by itself, among variables of users, too."""
+        state = SessionState()
+        for text in ("SET @a = 1", "SET sql_mode = default", "SET @b = 2, @c = '= DEFAULT'"):
+            state.learn(effects_of(text))
+        self.assertEqual(
+            state.replay(), ("SET @a = 1", "SET @@session.sql_mode = default", "SET @b = 2, @c = '= DEFAULT'")
+        )
+
     def test_replay_is_stable(self) -> None:
         """A session that learns its own replay has the same state."""
         state = self.learnt(
@@ -469,9 +470,7 @@ class SessionStateTests(SynchronousTestCase):
 
     def test_a_lock_is_not_forgotten_with_a_variable(self) -> None:
         """The variable that holds what GET_LOCK answered is not the lock."""
-        self.assertEqual(
-            self.learnt("set @a = get_lock('x', 1)", "set @a = 1").pins, {LOCKS}
-        )
+        self.assertEqual(self.learnt("set @a = get_lock('x', 1)", "set @a = 1").pins, {LOCKS})
 
     def test_reset(self) -> None:
         """A reset leaves nothing but the database that it names; counters never go back."""
@@ -505,9 +504,7 @@ class SessionStateTests(SynchronousTestCase):
     def test_value_of(self) -> None:
         """What a variable was set to is known as it was written."""
         state = self.learnt("set ob_read_consistency = 'WEAK'")
-        self.assertEqual(
-            (state.value_of("ob_read_consistency"), state.value_of("x")), ("'WEAK'", "")
-        )
+        self.assertEqual((state.value_of("ob_read_consistency"), state.value_of("x")), ("'WEAK'", ""))
 
     def test_limits(self) -> None:
         """A session that sets ever more keeps a bounded number of settings and pins, and the rest pins."""
@@ -516,9 +513,7 @@ class SessionStateTests(SynchronousTestCase):
             state.learn(effects_of(f"set @a{number} = 1"))
         self.assertEqual((len(state.settings), state.pins), (200, {TOO_MANY}))
         state.learn(effects_of("set @a5 = 7"))
-        self.assertEqual(
-            (len(state.settings), state.settings["@a5"].sql), (200, "@a5 = 7")
-        )
+        self.assertEqual((len(state.settings), state.settings["@a5"].sql), (200, "@a5 = 7"))
         state = SessionState()
         for number in range(1000):
             state.learn(effects_of(f"set @a{number} = now()"))

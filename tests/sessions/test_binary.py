@@ -87,6 +87,49 @@ class BinaryTests(HoldingCase):
         primary.err(1146, "Table 't' doesn't exist")
         self.assertEqual(self.client.error(), (1146, "Table 't' doesn't exist"))
 
+    def lose_primary(self, number: int) -> ServerPeer:
+        """Lose the primary between a statement in database one and its execute in two; return the next primary."""
+        self.ask(self.primary, b"use one", ok())
+        self.prepare(self.primary, b"delete from t", number)
+        self.ask(self.primary, b"use two", ok())
+        self.ask(self.primary, b"set sql_mode = ''", ok())
+        self.primary.wire.lose()
+        self.house.turn()
+        self.client.send(frame(b"\x17\1\0\0\0\0\1\0\0\0", 0))
+        primary = self.house.open()
+        self.assertEqual(primary.payloads(), [b"\x03SET @@session.sql_mode = ''"])
+        primary.ok()
+        there = [b"\x03USE `one`", b"\x03SET @@session.sql_mode = DEFAULT"]
+        back = [b"\x03USE `two`", b"\x03SET @@session.sql_mode = ''"]
+        self.assertEqual(primary.payloads(), [*there, b"\x16delete from t", *back])
+        return primary
+
+    def test_prepared_again_as_before(self) -> None:
+        """The names in a statement that is prepared again mean what they meant, whatever is the database now."""
+        primary = self.lose_primary(1)
+        primary.send(ok() + ok() + prepared(5) + ok() + ok())
+        self.assertEqual(primary.payloads(), [b"\x17\5\0\0\0\0\1\0\0\0"])
+        primary.ok()
+        self.assertEqual(len(self.client.packets()), 1)
+        self.ask(primary, b"delete from t", ok())
+
+    def test_database_of_a_statement_has_gone(self) -> None:
+        """If its database cannot be had any more, that is the answer, and the statement is closed."""
+        primary = self.lose_primary(1)
+        primary.err(1049, "Unknown database 'one'")
+        primary.send(ok() + prepared(5) + ok() + ok())
+        self.assertEqual(self.client.error(), (1049, "Unknown database 'one'"))
+        self.assertEqual(primary.payloads(), [b"\x19\5\0\0\0"])
+        self.ask(primary, b"delete from t", ok())
+
+    def test_no_way_back_from_the_database_of_a_statement(self) -> None:
+        """A server session that is left with another database is not used."""
+        primary = self.lose_primary(1)
+        primary.send(ok() + ok() + prepared(5))
+        primary.err(1049, "Unknown database 'two'")
+        primary.ok()
+        self.assertEqual((primary.wire.ended, primary.payloads()), ("aborted", []))
+
     def test_long_data(self) -> None:
         """Long data goes to the server that executes, just before; what is too much ties the statement to one."""
         number = self.prepare(self.primary, b"insert into t values (?)", 1, 1)

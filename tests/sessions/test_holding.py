@@ -115,6 +115,48 @@ class HoldingTests(HoldingCase):
         self.ask(self.primary, b"show warnings")
         self.ask(self.primary, b"select row_count()")
 
+    def test_commands_that_leave_something(self) -> None:
+        """What would stay in one server session for good is said to the primary's: else writes could not follow."""
+        self.open_replica()
+        self.client.command(c.COM_SET_OPTION, b"\0\0")
+        self.assertEqual(self.primary.payloads(), [b"\x1b\0\0"])
+        self.primary.ok()
+        self.client.packets()
+        self.ask(self.primary, b"delete from t", ok())
+
+    def test_change_user_without_a_server_session(self) -> None:
+        """COM_CHANGE_USER finds a server session as any other command does."""
+        self.primary.wire.lose()
+        self.house.turn()
+        self.client.command(c.COM_CHANGE_USER, b"root\0\0\0" + b"\x2d\0mysql_native_password\0")
+        primary = self.house.open()
+        self.assertEqual([payload[:6] for payload in primary.payloads()], [b"\x11root\0"])
+        primary.ok()
+        self.assertEqual(self.client.payloads()[0][0], 0)
+
+    def test_new_replica_that_lags(self) -> None:
+        """A server session that was opened too early learns the database that was chosen before it serves."""
+        self.ask(self.primary, b"use one", ok())
+        self.ask(self.primary, b"delete from t", ok())
+        self.house.reactor.advance(1)
+        self.client.query(b"select 1")
+        replica = self.house.open()
+        self.primary.packets()
+        self.primary.send(result([[b"0-1-7"]]))
+        replica.packets()
+        replica.send(result([[b"-1"]]))
+        self.expect(self.primary, b"select 1")
+        self.ask(self.primary, b"use two", ok())
+        self.house.reactor.advance(1)
+        self.client.query(b"select 2")
+        self.primary.packets()
+        self.primary.send(result([[b"0-1-7"]]))
+        replica.packets()
+        replica.send(result([[b"0"]]))
+        self.assertEqual(replica.payloads(), [b"\x03USE `two`"])
+        replica.ok()
+        self.expect(replica, b"select 2")
+
     def test_state_follows(self) -> None:
         """What was set on one server is replayed on the other before it serves, in one round trip, once."""
         replica = self.open_replica()
@@ -297,7 +339,7 @@ class HoldingTests(HoldingCase):
         self.client.query(b"delete from t")
         self.primary.packets()
         self.primary.err(1290, "The MariaDB server is running with the --read-only option")
-        self.assertEqual(suspected, [Address("10.1.0.1", 3306)])
+        self.assertEqual(set(suspected), {Address("10.1.0.1", 3306)})
         self.assertEqual((self.client.payloads(), self.house.attempts), ([], 0))
         self.house.reactor.advance(1)
         self.swap()
@@ -316,6 +358,31 @@ class HoldingTests(HoldingCase):
         self.house.reactor.advance(1)
         self.house.clusters.found(Address("10.1.0.1", 3306), ServerFinding(Role.PRIMARY))
         self.expect(self.house.open(), b"delete from t", ok())
+
+    def test_reads_after_a_write_that_is_lost_sight_of(self) -> None:
+        """After the server session of a write was lost, reads stay on the primary; what it has by then is asked for."""
+        self.house.clusters.watched = True
+        replica = self.open_replica()
+        self.ask(self.primary, b"delete from t", ok())
+        self.primary.wire.lose()
+        self.house.turn()
+        self.house.reactor.advance(1)
+        self.client.query(b"rollback")
+        self.house.refuse_connection()
+        self.expect(replica, b"rollback", ok())
+        self.client.query(b"select 2")
+        self.house.refuse_connection()
+        self.assertEqual((self.client.payloads(), replica.payloads()), ([], []))
+        self.house.clusters.found(Address("10.1.0.1", 3306), ServerFinding(Role.PRIMARY))
+        primary = self.house.open()
+        self.expect(primary, b"select 2")
+        self.house.reactor.advance(1)
+        self.client.query(b"select 3")
+        self.assertEqual(primary.payloads(), [b"\x03SELECT @@gtid_binlog_pos"])
+        primary.send(result([[b"0-1-7"]]))
+        self.assertEqual(replica.payloads(), [b"\x03SELECT MASTER_GTID_WAIT('0-1-7', 0)"])
+        replica.send(result([[b"0"]]))
+        self.expect(replica, b"select 3")
 
     def test_dead_primary(self) -> None:
         """While the primary is down, what is no write runs on a replica, also for a new client; BEGIN waits."""
@@ -343,8 +410,10 @@ class HoldingTests(HoldingCase):
         self.house.clusters.watched = True
         self.ask(self.primary, b"delete from t", ok())
         self.miss_primary()
+        suspected: list[Address] = []
+        self.house.clusters.on_suspicion = suspected.append
         self.client.query(b"begin")
-        self.assertEqual((self.primary.payloads(), self.house.attempts), ([], 0))
+        self.assertEqual((self.primary.payloads(), self.house.attempts, len(suspected)), ([], 0, 1))
         self.swap()
         other = self.house.open()
         self.assertEqual(self.port(other), 3307)
@@ -478,6 +547,19 @@ class HoldingTests(HoldingCase):
         replica.send(ok())
         self.client.packets()
         self.assertEqual(self.primary.wire.ended, "closed")
+
+
+    def test_reads_after_a_write_and_a_reset(self) -> None:
+        """A reset makes a MariaDB forget which write was the session's last one, so its newest of all is awaited."""
+        self.ask(self.primary, b"delete from t", ok())
+        self.client.command(c.COM_RESET_CONNECTION)
+        self.primary.packets()
+        self.primary.ok()
+        self.client.packets()
+        self.house.reactor.advance(1)
+        self.client.query(b"select 1")
+        self.house.open()
+        self.assertEqual(self.primary.payloads(), [b"\x03SELECT @@gtid_binlog_pos"])
 
 
 class WeakReadTests(HoldingCase):

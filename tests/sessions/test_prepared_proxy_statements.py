@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from odptwist.answers import Column, ColumnType
 from odptwist.wire import constants as c
 from odptwist.wire.framing import frame
 from odptwist.wire.prepared import PrepareReader
-from odptwist.wire.resultset import column_definition, parse_binary_row
+from odptwist.wire.resultset import parse_binary_row, parse_column_definition
 from tests.sessions.test_binary import prepared
 from tests.sessions.test_one_id import learn_privileges
 from tests.support.house import CAPABILITIES, IN_TRANSACTION, House
+from tests.support.own_accounts import enter, make_house
 
 LONGLONG = b"\x08\0"
 STRING = b"\xfe\0"
@@ -23,9 +23,9 @@ class PreparedTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Log the clients in."""
         self.house = House()
-        self.client, self.server = self.house.log_in(unprivileged=True)
+        self.client, self.server = self.house.log_in()
         self.other, self.other_server = self.house.log_in()
-        learn_privileges(self.client, self.server)
+        learn_privileges(self.house, self.client, self.server)
 
     def prepare(self, sql: bytes) -> PrepareReader:
         """Prepare a statement, and return the answer."""
@@ -66,10 +66,9 @@ class PreparedTests(SynchronousTestCase):
         payloads = self.execute(reply.number)
         self.assertEqual(payloads[0], b"\x0c")
         self.assertEqual(len(payloads), 1 + 12 + 1 + 2 + 1)
-        numbers = (Column("x", ColumnType.LONGLONG),) * 2
-        self.assertEqual(
-            parse_binary_row(payloads[-3][:3] + payloads[-3][3:19], [*map(column_definition, numbers)])[1], 1
-        )
+        columns = [parse_column_definition(payload) for payload in payloads[1:13]]
+        rows = [parse_binary_row(payload, columns) for payload in payloads[14:16]]
+        self.assertEqual([row[1:5] for row in rows], [(1, b"odp", b"sys", b"root"), (2, b"odp", b"sys", b"root")])
         self.assertEqual(self.server.payloads(), [])
 
     def test_a_parameter(self) -> None:
@@ -99,6 +98,24 @@ class PreparedTests(SynchronousTestCase):
         """A kill that answers with rows tells its columns."""
         self.assertEqual(self.prepare(b"KILL PROXYSESSION WHERE Id = ? LIMIT ?").columns, 5)
         self.assertEqual(self.prepare(b"KILL PROXYSESSION ? DRY RUN").columns, 5)
+
+    def test_columns_are_those_of_the_answer(self) -> None:
+        """What is told of the columns when a statement is prepared is what comes when it is executed."""
+        for text in (
+            *(
+                "SHOW PROXYSESSION",
+                "SHOW FULL PROXYSESSION",
+                "SHOW PROXYSESSION HISTORY",
+                "SHOW PROXYSESSION ATTRIBUTE",
+            ),
+            *("KILL PROXYSESSION WHERE 0", "KILL PROXYSESSION 1 DRY RUN", "SHOW PROCESSLIST"),
+        ):
+            self.client.command(c.COM_STMT_PREPARE, text.encode())
+            reply, *definitions = self.client.payloads()
+            number = int.from_bytes(reply[1:5], "little")
+            count, *answered = self.execute(number)
+            self.assertEqual(count, reply[5:6], text)
+            self.assertEqual(answered[: count[0]], definitions[: count[0]], text)
 
     def test_refused(self) -> None:
         """What is refused as a text is refused when it is prepared, and a long one is too long."""
@@ -179,3 +196,39 @@ class PreparedTests(SynchronousTestCase):
         self.assertEqual(self.client.error()[0], c.ER_MALFORMED_PACKET)
         self.client.command(c.COM_STMT_BULK_EXECUTE, number + b"\x80\0" + LONGLONG)
         self.assertEqual(self.client.error()[0], 1295)
+
+
+class AdministratorTests(SynchronousTestCase):
+    """An account of the proxy's own, which has no server, prepares too."""
+
+    def test_prepared(self) -> None:
+        """Statements are prepared, executed with parameters, reset and closed; there are no others."""
+        house = make_house()
+        client = enter(house, "root@proxysys")
+        client.command(c.COM_STMT_PREPARE, b"SHOW PROXYSESSION ATTRIBUTE ? LIKE 'cs_id'")
+        number = client.payloads()[0][1:5]
+        execute = number + b"\0\1\0\0\0\0\1" + LONGLONG + (1).to_bytes(8, "little")
+        client.command(c.COM_STMT_EXECUTE, execute)
+        house.turn()
+        self.assertEqual(client.payloads()[-2], b"\0\0\5cs_id\0011\x09cs common")
+        client.command(c.COM_STMT_RESET, number)
+        self.assertEqual(client.payloads()[0][:1], b"\0")
+        client.command(c.COM_STMT_FETCH, number + b"\1\0\0\0")
+        self.assertEqual(client.error()[0], 1421)
+        client.command(c.COM_STMT_SEND_LONG_DATA, number + b"\0\0" + b"x")
+        client.command(c.COM_STMT_EXECUTE, execute)
+        self.assertEqual(client.error()[0], 1210)
+        client.command(c.COM_STMT_CLOSE, number)
+        client.command(c.COM_STMT_EXECUTE, execute)
+        self.assertEqual(client.error()[0], 1243)
+        client.command(c.COM_STMT_PREPARE, b"CREATE TABLE t (a INT)")
+        self.assertEqual(client.error()[0], 5010)
+
+    def test_execute_before_any_prepare(self) -> None:
+        """A number that was never given is 1243."""
+        client = enter(make_house(), "root@proxysys")
+        client.command(c.COM_STMT_EXECUTE, b"\1\0\0\0\0\1\0\0\0")
+        self.assertEqual(client.error()[0], 1243)
+        client.command(c.COM_STMT_CLOSE, b"\1\0\0\0")
+        client.command(c.COM_PING)
+        self.assertEqual(client.payloads()[0][:1], b"\0")

@@ -111,7 +111,7 @@ class QuestionsTests(SynchronousTestCase):
         self.assertEqual(self.questions("SHOW PROXYSESSION")[0], 1)
 
     def test_roles_of_the_settings(self) -> None:
-        """What the settings grant is there beside what the server grants; where it is enough, the server is not asked."""
+        """What the settings grant adds to what the server grants; where it is enough, the server is not asked."""
         grants = [Grant("a", "sys", None, Privileges.PROCESS), Grant("boss", None, "odp", Privileges.SUPER)]
         self.house.registry._policy = TenantAccessPolicy(grants)
         asked, payloads = self.questions(f"SHOW PROXYSESSION ATTRIBUTE {self.other}")

@@ -189,6 +189,21 @@ class ProberTests(SynchronousTestCase):
         self.answer(self.house.open(), b"1")
         self.assertEqual((self.standing().failures, self.standing().role), (0, Role.REPLICA))
 
+    def test_awaited(self) -> None:
+        """As long as somebody waits for a change, one probe follows the other, with a pause of 50 ms."""
+        one = self.house.open()
+        self.answer(one, b"1")
+        waiter = self.clusters.when_changed().addErrback(lambda _: None)
+        self.prober.suspect(ONE)
+        for _ in range(3):
+            self.clock.advance(0.05)
+            self.assertEqual(self.answer(one, b"1"), QUESTIONS)
+        waiter.cancel()
+        self.clock.advance(0.05)
+        self.answer(one)
+        self.clock.advance(INTERVAL - 0.1)
+        self.assertEqual(self.asked(one), [])
+
     def test_suspicion(self) -> None:
         """All servers of the cluster are probed at once, and the interval begins anew."""
         one, two = self.open_both()

@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from odptwist.interfaces import IAccessPolicy, IClusters, IRouter, ISessionDirectory, IStatements
+from odptwist.answers import Answer, Column, ColumnType, Table
+from odptwist.errors import CloseReason
+from odptwist.interfaces import (
+    IAccessPolicy,
+    IClusters,
+    IProxyStatement,
+    IRouter,
+    ISessionDirectory,
+    IStatements,
+)
 from odptwist.sessions.registry import Numbers
-from odptwist.snapshots import Asker, KillScope, KillTarget
+from odptwist.snapshots import Asker, KillScope, KillTarget, Privileges
 from tests.support.house import House
+
+
+@implementer(IProxyStatement)
+class _Large:
+    """Answers with more than a client may be sent."""
+
+    name = "large"
+    first_words = ("LARGE",)
+
+    def parse(self, text: str) -> object:
+        """Take any text."""
+        return text
+
+    def answer(self, request: object, asker: Asker, directory: ISessionDirectory) -> Deferred[Answer]:
+        """Fire with 20 MiB."""
+        return succeed(Table((Column("a", ColumnType.VARCHAR),), (("x" * 20_000,),) * 1024))
 
 
 class NumbersTests(SynchronousTestCase):
@@ -77,6 +103,49 @@ class RegistryTests(SynchronousTestCase):
         client.query(b"SHOW PROXYSESSION ATTRIBUTE")
         self.assertEqual(server.payloads(), [])
         self.assertEqual(client.payloads()[0], b"\x03")
+
+    def test_many_sessions_are_shown_in_parts(self) -> None:
+        """Others have their turn after each hundred; one that ends meanwhile is not shown."""
+        house = House()
+        for _ in range(250):
+            house.log_in()
+        shown: list[int] = []
+        asker = house.registry._sessions[1].asker()
+        visiting = house.registry.visit(
+            Asker(1, asker.identity, Privileges.NONE), lambda session: shown.append(session.cs_id)
+        )
+        self.assertEqual(shown, list(range(1, 101)))
+        self.assertNoResult(visiting)
+        house.registry._sessions[150].drop(CloseReason.KILLED)
+        house.turn()
+        self.successResultOf(visiting)
+        self.assertEqual(shown, [number for number in range(1, 251) if number != 150])
+
+    def test_a_long_list_is_sent_whole(self) -> None:
+        """Its rows are made in parts; a client that goes away meanwhile leaves nothing behind."""
+        house = House()
+        for _ in range(450):
+            client, server = house.log_in()
+        client.query(b"SHOW PROXYSESSION")
+        if house.reactor.getDelayedCalls() and (asked := server.payloads()) and asked[-1] == b"\x03SHOW GRANTS":
+            server.row(b"GRANT USAGE ON *.* TO `root`@`%`")
+        house.turn()
+        self.assertEqual(len(client.payloads()), 1 + 12 + 1 + 450 + 1)
+        client.query(b"SHOW PROXYSESSION")
+        client.wire.lose()
+        house.turn()
+        self.assertEqual(len(house.registry), 449)
+
+    def test_an_answer_that_is_too_large_is_an_error(self) -> None:
+        """More than 16 MiB are 4024, and the session goes on."""
+        house = House(statements=(_Large(),))
+        client, server = house.log_in()
+        client.query(b"LARGE")
+        house.turn()
+        self.assertEqual(client.error(), (4024, "Buffer not enough"))
+        client.query(b"SELECT 1")
+        server.row()
+        self.assertEqual(len(client.payloads()), 5)
 
     def test_policy_that_raises_hides_everything(self) -> None:
         """What a failing access policy guards stays closed."""

@@ -43,11 +43,14 @@ class CourtesiesTests(SynchronousTestCase):
     def test_what_programs_ask(self) -> None:
         """The probes of the mariadb program, PyMySQL, mysqlclient and Connector/J are answered."""
         self.assertIn("@@version_comment", self.probe("select @@version_comment limit 1"))
-        self.assertEqual(self.probe("select DATABASE(), USER() limit 1"), {"DATABASE()": None, "USER()": "root@proxysys"})
+        self.assertEqual(
+            self.probe("select DATABASE(), USER() limit 1"), {"DATABASE()": None, "USER()": "root@proxysys"}
+        )
         self.assertEqual(self.probe("SELECT 1"), {"1": 1})
         self.assertEqual(self.probe("SELECT 'x' AS a,  2 b from dual ;"), {"a": "x", "b": 2})
         self.assertEqual(self.probe("SELECT CONNECTION_ID()"), {"CONNECTION_ID()": 7})
-        self.assertEqual(self.probe("SELECT @@session.auto_increment_increment AS aii, @@sql_mode"), {"aii": 1, "@@sql_mode": ""})
+        mode = {"aii": 1, "@@sql_mode": ""}
+        self.assertEqual(self.probe("SELECT @@session.auto_increment_increment AS aii, @@sql_mode"), mode)
         self.assertRegex(str(self.probe("SELECT VERSION()")["VERSION()"]), r"^5\.7\.25-odptwist-")
 
     def test_what_they_must_not_ask(self) -> None:

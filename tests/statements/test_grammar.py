@@ -14,6 +14,7 @@ from odptwist.statements import builtin_statements
 from odptwist.statements.grammar import Lexer, TokenKind, find_first_word, hides_kill, is_multi_statement
 from odptwist.statements.kill import KillRequest
 from odptwist.statements.query import QueryText
+from odptwist.statements.read_stale import ReadStaleList
 from odptwist.statements.session_list import SessionList
 from odptwist.statements.sessions import SessionAttributes
 from odptwist.statements.table import StatementTable
@@ -86,7 +87,7 @@ TEXTS: list[tuple[str, object]] = [
     ("SHOW PROXYSESSION STAT 7", BAD),
     ("SHOW PROXYSESSION VARIABLES", BAD),
     ("SHOW PROXYSESSION VARIABLES ALL 7", BAD),
-    ("SHOW PROXYSESSION READ_STALE", BAD),
+    ("SHOW PROXYSESSION READ_STALE", ReadStaleList()),
     ("SHOW PROXYSESSION READ STALE", BAD),
     ("SHOW PROXYSESSION /*!40101 LIKE 'x' */", BAD),
     ("SHOW PROXYSESSION 'x", BAD),

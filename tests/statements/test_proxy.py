@@ -33,7 +33,9 @@ ASKER = Asker(7, ROOT)
 TEXT = ColumnType.VARCHAR
 SECRETS = ("app-secret", "odp-secret", "kill-secret", "own-secret", "inspector-secret")
 FULL = Settings(
-    clusters=(ClusterSettings("ob1", (ServerSettings(Address("10.0.0.1", 2881)), ServerSettings(Address("::1", 2881)))),),
+    clusters=(
+        ClusterSettings("ob1", (ServerSettings(Address("10.0.0.1", 2881)), ServerSettings(Address("::1", 2881)))),
+    ),
     kill=KillSettings("odp_kill", SECRETS[2]),
     accounts=(AccountSettings("app", "shop", None, SECRETS[0].encode()),),
     roles=(RoleSettings("ops", None, None, Privileges.PROCESS | Privileges.SUPER),),

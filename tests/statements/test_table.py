@@ -20,6 +20,7 @@ from odptwist.interfaces import (
 )
 from odptwist.snapshots import Asker
 from odptwist.statements import builtin_statements
+from odptwist.statements.pace import AT_ONCE, Pace
 from odptwist.statements.table import StatementTable
 from tests.support.directory import ROOT, FakeDirectory, make_client_session
 
@@ -169,6 +170,28 @@ class AnswerTests(SynchronousTestCase):
         self.assertIs(self.successResultOf(self.answer(lambda: succeed(table))), table)
         done = Done(1, "careful")
         self.assertIs(self.successResultOf(self.answer(lambda: succeed(done))), done)
+
+    def test_others_have_their_turn_amid_a_long_answer(self) -> None:
+        """Its values are checked in parts; a value that is none of the kinds is found in the last of them, too."""
+        waiting: list[Deferred[None]] = []
+
+        def turn() -> Deferred[None]:
+            waiting.append(Deferred())
+            return waiting[-1]
+
+        rows: list[tuple[object, ...]] = [("a",)] * 1200
+        for last, logged in ((("b",), 0), ((b"b",), 1)):
+            stranger = Stranger(accept, lambda last=last: succeed(Table(NAMES, (*rows, last))))  # type: ignore[misc]
+            table = StatementTable((stranger,), Pace(turn, AT_ONCE.aside))
+            answer = table.answer(FoundStatement("stranger", stranger, "PING"), ASKER, FakeDirectory())
+            for _ in range(2):
+                self.assertNoResult(answer)
+                waiting.pop().callback(None)
+            if logged:
+                self.failureResultOf(answer, SqlError)
+            else:
+                self.successResultOf(answer)
+            self.assertEqual(len(self.flushLoggedErrors(TypeError)), logged)
 
     def test_a_late_answer_passes_through(self) -> None:
         """The answer may take its time."""

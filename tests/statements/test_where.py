@@ -42,6 +42,7 @@ SESSION = evolve(
     statements=9,
     client="libmariadb",
     client_version="3.3.1",
+    cipher="TLSv1.3 AES",
 )
 STRANGER = make_client_session(cs_id=8, identity=None, proxy_sessid=0, host="")
 
@@ -90,6 +91,7 @@ class ColumnTests(SynchronousTestCase):
             ("program = 'mariadb'", "program"),
             ("client = 'libmariadb'", "client"),
             ("client_version = '3.3.1'", "client_version"),
+            ("cipher = 'TLSv1.3 AES'", "cipher"),
             ("statement = 'SELECT ''it''''s'' FROM t'", "statement"),
         ]
         self.assertEqual(tuple(column for _, column in table), COLUMN_NAMES)

@@ -32,7 +32,9 @@ from odptwist.wire.resultset import (
     ResultReader,
     column_definition,
     encode_binary_row,
+    encode_prepared,
     encode_table,
+    encode_table_in_parts,
     encode_text_row,
     parse_binary_row,
     parse_column_definition,
@@ -240,6 +242,18 @@ class EncodeTableTests(SynchronousTestCase):
             [(2**64 - 1, -1, "sélect".encode()), (0, None, None), (1, 2, b"")],
         )
 
+    def test_parts(self) -> None:
+        """A long table comes in parts, which together are the response."""
+        table = Table(TABLE.columns, tuple((n, None, "ab" * (n % 3)) for n in range(1001)))
+        for capabilities in (WITH_EOF, WITHOUT_EOF):
+            parts = list(encode_table_in_parts(table, 1, capabilities))
+            self.assertEqual(len(parts), 6)
+            packets = Deframer().receive(b"".join(parts))
+            self.assertEqual([each.sequence for each in packets], [n & 0xFF for n in range(1, len(packets) + 1)])
+            reader = read([each.payload for each in packets], capabilities)
+            self.assertEqual(reader.rows, [(b"%d" % n, None, b"ab" * (n % 3)) for n in range(1001)])
+        self.assertEqual(len(list(encode_table_in_parts(Table(TABLE.columns, ()), 1, WITH_EOF))), 1)
+
     def test_number_in_a_text_column(self) -> None:
         """A number in a VARCHAR column is its digits in either protocol."""
         table = Table((Column("Value", ColumnType.VARCHAR),), ((5,),))
@@ -259,8 +273,40 @@ class EncodeTableTests(SynchronousTestCase):
         packets: list[Packet] = Deframer().receive(encode_table(table, 1, WITHOUT_EOF))
         self.assertEqual([packet.sequence for packet in packets], [n & 0xFF for n in range(1, 604)])
 
+    def test_double(self) -> None:
+        """A DOUBLE is the text of a number: sent as it is, or as eight bytes."""
+        table = Table((Column("Progress", ColumnType.DOUBLE),), (("0.500",), (None,)))
+        *_, row, null, _ = (packet.payload for packet in Deframer().receive(encode_table(table, 1, CLIENT_PROTOCOL_41)))
+        self.assertEqual((row, null), (b"\x050.500", b"\xfb"))
+        data = encode_table(table, 1, CLIENT_PROTOCOL_41, binary=True)
+        *_, row, null, _ = (packet.payload for packet in Deframer().receive(data))
+        self.assertEqual((row, null), (b"\0\0\0\0\0\0\0\0\xe0\x3f", b"\0\x04"))
+
+    def test_prepared(self) -> None:
+        """An answer to COM_STMT_PREPARE has the definitions of parameters, then those of columns."""
+        columns = (Column("Id", ColumnType.LONGLONG), Column("User", ColumnType.VARCHAR))
+        for capabilities, ends in ((CLIENT_PROTOCOL_41, 1), (CLIENT_PROTOCOL_41 | CLIENT_DEPRECATE_EOF, 0)):
+            packets = Deframer().receive(encode_prepared(7, 1, columns, capabilities))
+            self.assertEqual([packet.sequence for packet in packets], list(range(1, len(packets) + 1)))
+            payloads = [packet.payload for packet in packets]
+            self.assertEqual(payloads[0], b"\0\7\0\0\0\2\0\1\0\0\0\0")
+            names = [parse_column_definition(payload).name for payload in payloads[1:] if payload[:1] != b"\xfe"]
+            self.assertEqual(names, ["?", "Id", "User"])
+            self.assertEqual(len(payloads), 4 + 2 * ends)
+        self.assertEqual(len(Deframer().receive(encode_prepared(7, 0, (), CLIENT_PROTOCOL_41))), 1)
+
 
 class ResultReaderTests(SynchronousTestCase):
+    def test_cuts(self) -> None:
+        """Where that is wanted, rows that pass the limit are left out, and the end is found all the same."""
+        reader = ResultReader(CLIENT_PROTOCOL_41, limit=150, cuts=True)
+        definition = column_definition(Column("a", ColumnType.VARCHAR)).encode()
+        end = Eof(status=2).encode()
+        rows = [encode_text_row([letter * 40]) for letter in (b"a", b"b", b"c", b"d")]
+        ends = [reader.receive(payload) for payload in (b"\1", definition, end, *rows, end)]
+        self.assertEqual(ends, [False] * 7 + [True])
+        self.assertEqual(reader.rows, [(b"a" * 40,), (b"b" * 40,)])
+
     def test_ok(self) -> None:
         """A plain OK ends the response at once."""
         ok = Ok(affected_rows=2, status=2)

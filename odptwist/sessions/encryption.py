@@ -1,0 +1,76 @@
+"""TLS as sessions use it: in-band, after an SSLRequest, on a transport that is connected already.
+
+What OpenSSL needs is made by `odptwist.tls`, which only a proxy with TLS imports.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import frozen
+from twisted.python.failure import Failure
+
+# Reasons in OpenSSL's own words that nobody understands.
+_WORDS = {
+    "unexpected eof while reading": "the peer closed the connection",
+    "http request": "the peer speaks no TLS",
+    "wrong version number": "the peer speaks no TLS",
+}
+
+
+@frozen
+class ClientTls:
+    """TLS with clients.
+
+    Attributes:
+        options: what `startTLS` takes.
+        required: whether clients must use it, but for those on a Unix socket.
+    """
+
+    options: Any
+    required: bool = False
+
+
+@frozen
+class ServerTls:
+    """TLS with a server.
+
+    Attributes:
+        options: what `startTLS` takes.
+        required: whether a server that does not offer it is left alone; else it is talked to in clear.
+    """
+
+    options: Any
+    required: bool = True
+
+
+def begin_tls(transport: Any, options: Any, early: bytes = b"") -> None:
+    """Encrypt all that is written from now on, and decrypt what comes.
+
+    Args:
+        transport: connected; its protocol stays the same.
+        options: of `ClientTls` or `ServerTls`.
+        early: the first bytes of the peer's handshake, if they have come already.
+    """
+    transport.startTLS(options)
+    if early:
+        transport.protocol.dataReceived(early)
+
+
+def cipher_of(transport: Any) -> str:
+    """Return what a transport whose handshake is over uses, such as `TLSv1.3 TLS_AES_256_GCM_SHA384`."""
+    connection = transport.getHandle()
+    return f"{connection.get_protocol_version_name()} {connection.get_cipher_name()}"
+
+
+def explain(reason: Failure) -> str:
+    """Return in words why a connection ended; failures of OpenSSL are lists of tuples."""
+    fault = reason.value
+    kind = type(fault)
+    if kind.__module__.startswith("service_identity"):
+        return "TLS: the certificate is another host's"
+    if not kind.__module__.startswith("OpenSSL"):
+        return reason.getErrorMessage()
+    queue = getattr(fault, "args", ((),))[0]
+    said = queue[-1][-1] if isinstance(queue, list) and queue else str(fault)
+    return f"TLS: {_WORDS.get(said, said)}"

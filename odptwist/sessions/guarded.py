@@ -1,0 +1,46 @@
+"""The login that a COM_CHANGE_USER begins, where a link can be read by others: its questions are looked at."""
+
+from __future__ import annotations
+
+from odptwist.errors import SqlError, WireError
+from odptwist.machines.clear_text import QuestionGuard
+from odptwist.sessions.inbox import DIALOGUE_LIMIT
+from odptwist.sessions.server import ServerSession
+from odptwist.wire.framing import Deframer, frame
+from odptwist.wire.responses import err_for
+
+_QUESTIONS = (b"\xfe", b"\x01")
+
+
+def guard_login(server: ServerSession, client_secure: bool) -> None:
+    """Look at what a server session says next, until it has said OK or ERR.
+
+    A question that must not reach the client becomes an error for it, and the end of the server session, which waits for
+    an answer.
+    """
+    guard, deframer = QuestionGuard(), Deframer(DIALOGUE_LIMIT)
+
+    def pass_on(data: bytes) -> None:
+        ServerSession.dataReceived(server, data)
+
+    def received(data: bytes) -> None:
+        try:
+            packet = deframer.receive_one(data)
+            while packet is not None:
+                if packet.payload[:1] not in _QUESTIONS:
+                    del server.dataReceived
+                    pass_on(frame(packet.payload, packet.sequence) + deframer.take_rest())
+                    return
+                guard.check(packet.payload, client_secure, server.is_secure)
+                pass_on(frame(packet.payload, packet.sequence))
+                packet = deframer.receive_one(b"")
+        except SqlError as refusal:
+            server.dataReceived = lambda data: None  # type: ignore[method-assign]
+            server.transport.abortConnection()
+            pass_on(frame(err_for(refusal).encode(), packet.sequence if packet is not None else 1))
+        except WireError:
+            del server.dataReceived
+            pass_on(deframer.take_rest())  # whoever follows the exchange finds the same fault
+
+    # As `expect_reply`: only this exchange pays for it.
+    server.dataReceived = received  # type: ignore[method-assign]

@@ -1,0 +1,472 @@
+"""TLS in the middle of logins, in memory."""
+
+from __future__ import annotations
+
+import ssl
+import tempfile
+from pathlib import Path
+from typing import Any, ClassVar
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from odptwist.config import ClusterSettings, ServerSettings, TlsSettings
+from odptwist.errors import CloseReason
+from odptwist.sessions.service_sessions import ServiceSessions
+from odptwist.sessions.surroundings import Account
+from odptwist.snapshots import Address, TlsMode
+from odptwist.tls import client_tls, server_tls
+from odptwist.wire import constants as c
+from odptwist.wire.framing import Deframer, Packet, frame
+from odptwist.wire.handshake import (
+    SSL_REQUEST_SIZE,
+    AuthSwitchRequest,
+    is_ssl_request,
+    parse_greeting,
+    parse_handshake_response,
+)
+from odptwist.wire.responses import parse_err
+from tests.support.certificates import Authority
+from tests.support.house import CAPABILITIES, ClientPeer, House, ServerPeer, greeting, response
+from tests.support.tls import TlsEnd, can_tls, trusting
+
+TLS_CAPABILITIES = CAPABILITIES | c.CLIENT_SSL
+SERVER = Address("10.1.0.1", 3306)
+
+
+def ssl_request(sequence: int = 1) -> bytes:
+    """Return a client's request for TLS."""
+    return frame(
+        TLS_CAPABILITIES.to_bytes(4, "little") + (1 << 24).to_bytes(4, "little") + bytes([45] + [0] * 23), sequence
+    )
+
+
+def login_response(user: str = "root", auth_response: bytes = b"") -> bytes:
+    """Return the handshake response that follows it."""
+    framed = bytearray(response(user, auth_response))
+    framed[3] = 2
+    return bytes(framed)
+
+
+def packets(data: bytes) -> list[Packet]:
+    """Return the packets of a stream."""
+    return Deframer(1 << 24).receive(data)
+
+
+class Certified(SynchronousTestCase):
+    authority: ClassVar[Authority]
+    directory: ClassVar[Any]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        """Make an authority, and files of a certificate and of the authority's own."""
+        cls.directory = tempfile.TemporaryDirectory()
+        cls.authority = Authority()
+        cls.file = str(cls.authority.write(Path(cls.directory.name), "localhost", "127.0.0.1"))
+        cls.ca = str(cls.authority.write_own(Path(cls.directory.name)))
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        """Remove the files."""
+        cls.directory.cleanup()
+
+
+class ClientTlsTests(Certified):
+    def setUp(self) -> None:
+        """Make a proxy that offers TLS."""
+        self.house = House()
+        self.offer()
+
+    def offer(self, **settings: Any) -> None:
+        """Offer TLS as some settings want it."""
+        self.house.use(client_tls=client_tls(TlsSettings(certificate=self.file, **settings)))
+
+    def connect(self) -> tuple[ClientPeer, TlsEnd]:
+        """Return a client that was greeted, and its end of TLS, to begin with."""
+        client = self.house.connect()
+        can_tls(client, client=False)
+        client.packets()
+        return client, TlsEnd(self.house, client, trusting(self.authority.pem))
+
+    def secure(self) -> tuple[ClientPeer, TlsEnd]:
+        """Return a client whose handshake of TLS is over."""
+        client, end = self.connect()
+        client.send(ssl_request())
+        end.run()
+        return client, end
+
+    def test_offered_where_there_is_a_certificate(self) -> None:
+        """The greeting has CLIENT_SSL if the proxy has a certificate, whatever the servers have."""
+        self.assertTrue(parse_greeting(self.house.connect().payloads()[0]).capabilities & c.CLIENT_SSL)
+        self.house.use(client_tls=None)
+        self.house.hear(TLS_CAPABILITIES)
+        self.assertFalse(parse_greeting(self.house.connect().payloads()[0]).capabilities & c.CLIENT_SSL)
+
+    def test_login_and_query(self) -> None:
+        """Sequence numbers go on by TLS, CLIENT_SSL is not promised to the server, and the cipher is known."""
+        client, end = self.secure()
+        end.send(login_response())
+        server = self.house.accept()
+        server.greet()
+        (payload,) = server.payloads()
+        self.assertFalse(parse_handshake_response(payload).capabilities & c.CLIENT_SSL)
+        server.accept()
+        (packet,) = packets(end.take())
+        self.assertEqual((packet.sequence, packet.payload[0]), (3, 0))
+        end.send(frame(b"\x03SELECT 1", 0))
+        server.row(b"7")
+        self.assertIn(b"\x017", end.take())
+        snapshot = client.wire.protocol.wrappedProtocol.snapshot()
+        self.assertTrue(snapshot.using_ssl)
+        self.assertTrue(snapshot.cipher.startswith("TLSv1.3 TLS_"), snapshot.cipher)
+
+    def test_early_bytes_in_any_cut(self) -> None:
+        """The ClientHello may come in one segment with the request for TLS, cut anywhere."""
+        for cut in (*range(1, 80), *range(80, 500, 31)):
+            client, end = self.connect()
+            stream = ssl_request() + end.hello()
+            self.assertGreater(len(stream), 500)
+            client.send(stream[:cut])
+            client.send(stream[cut:])
+            end.run()
+            self.assertEqual(end.object.version(), "TLSv1.3", cut)
+            client.wire.lose()
+            self.house.turn()
+
+    def test_byte_by_byte(self) -> None:
+        """All of that may come in segments of one byte."""
+        client, end = self.connect()
+        for byte in ssl_request() + end.hello():
+            client.send(bytes((byte,)))
+        end.run()
+        self.assertEqual(end.object.version(), "TLSv1.3")
+
+    def test_requests_out_of_place(self) -> None:
+        """A second request, one in a wrong place and one that was not offered end the session."""
+        _, end = self.secure()
+        end.send(ssl_request(2))
+        self.assertEqual(parse_err(packets(end.take())[0].payload).code, 1835)
+        client, _ = self.connect()
+        client.send(ssl_request(2))
+        self.assertEqual(client.error()[0], 1156)
+        self.house.use(client_tls=None)
+        client = self.house.connect()
+        client.packets()
+        client.send(ssl_request())
+        self.assertEqual(client.error()[0], 1835)
+
+    def test_required(self) -> None:
+        """Where TLS is required, a client without it is refused with 3159, before any server is asked."""
+        self.offer(require=True)
+        client, end = self.connect()
+        client.send(response())
+        code, text = client.error()
+        self.assertEqual(code, 3159)
+        self.assertIn("--require_secure_transport=ON", text)
+        self.assertEqual(self.house.attempts, 0)
+        client, end = self.secure()
+        end.send(login_response())
+        self.assertEqual(self.house.attempts, 1)
+
+    def test_handshake_that_fails(self) -> None:
+        """Bytes that are no TLS end the session, with a reason of its own."""
+        client, _ = self.connect()
+        session = client.wire.protocol
+        client.send(ssl_request() + b"\x03\x00\x00\x02abc" * 10)
+        self.house.turn()
+        self.assertEqual((client.wire.ended, session.reason), ("closed", CloseReason.TLS_FAILED))
+        self.assertIn("TLS: ", session.detail)
+        self.assertEqual(len(self.house.registry), 0)
+
+    def test_client_that_does_not_trust(self) -> None:
+        """A client that refuses the certificate is told of in the history."""
+        client, _ = self.connect()
+        end = TlsEnd(self.house, client, trusting(Authority("other").pem))
+        session = client.wire.protocol
+        client.send(ssl_request())
+        end.run()
+        self.assertIsInstance(end.failure, ssl.SSLError)
+        self.assertEqual(session.reason, CloseReason.TLS_FAILED)
+        self.assertIn("unknown ca", session.detail)
+        (ended,) = self.house.registry.surroundings.history.sessions()
+        self.assertEqual((ended.reason, ended.identity), (CloseReason.TLS_FAILED, None))
+
+    def test_client_certificates(self) -> None:
+        """A client certificate is asked for, needed only where that is set, and its signature is checked."""
+        path = self.authority.write(Path(self.directory.name), "ada")
+        stranger = Authority("other").write(Path(self.directory.name), "eve")
+        for required in (False, True):
+            self.offer(client_ca=self.ca, require_client_certificate=required)
+            for shown, good in ((path, True), (None, not required), (stranger, False)):
+                client, _ = self.connect()
+                context = trusting(self.authority.pem)
+                if shown is not None:
+                    context.load_cert_chain(shown)
+                end = TlsEnd(self.house, client, context)
+                client.send(ssl_request())
+                end.run()
+                self.assertEqual(client.wire.ended is None, good, (required, shown))
+
+    def test_minimum_version(self) -> None:
+        """A client that knows TLS 1.2 only is served, unless 1.3 is the minimum."""
+        old = trusting(self.authority.pem)
+        old.maximum_version = ssl.TLSVersion.TLSv1_2
+        for minimum, version in (("1.2", "TLSv1.2"), ("1.3", None)):
+            self.offer(minimum_version=minimum)
+            client, _ = self.connect()
+            end = TlsEnd(self.house, client, old)
+            client.send(ssl_request())
+            end.run()
+            self.assertEqual(end.object.version() if end.failure is None else None, version)
+
+    def test_resumption(self) -> None:
+        """A second connection resumes the TLS session of the first."""
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            context = trusting(self.authority.pem)
+            context.maximum_version = version
+            known: ssl.SSLSession | None = None
+            for reused in (False, True):
+                client, _ = self.connect()
+                end = TlsEnd(self.house, client, context)
+                if known is not None:
+                    end.object.session = known
+                client.send(ssl_request())
+                end.run()
+                self.assertEqual(end.object.session_reused, reused, version)
+                known = end.object.session
+
+    def test_handshake_that_never_ends(self) -> None:
+        """The login timeout ends it, and so does a kill, at once."""
+        client, _ = self.connect()
+        session = client.wire.protocol
+        client.send(ssl_request())
+        self.house.reactor.advance(10.1)
+        self.house.turn()
+        self.assertEqual((client.wire.ended, session.reason), ("aborted", CloseReason.LOGIN_TIMEOUT))
+        client, end = self.connect()
+        session = client.wire.protocol
+        client.send(ssl_request() + end.hello()[:100])
+        session.kill("a test")
+        self.house.turn()
+        self.assertEqual((client.wire.ended, session.reason), ("aborted", CloseReason.KILLED))
+        self.assertEqual(len(self.house.registry), 0)
+
+    def test_passwords_in_clear(self) -> None:
+        """A password that TLS brought here does not go on in clear: the client is not asked for it."""
+        for question in (
+            AuthSwitchRequest("mysql_clear_password", b""),
+            AuthSwitchRequest("sha256_password", b"s" * 21),
+        ):
+            _, end = self.secure()
+            end.send(login_response(auth_response=b"x" * 20))
+            server = self.house.accept()
+            server.greet()
+            server.send(frame(question.encode(), 2))
+            (packet,) = packets(end.take())
+            err = parse_err(packet.payload)
+            self.assertEqual(err.code, 1045)
+            self.assertIn(f"'{question.plugin}' requires secure connections", err.message)
+            self.assertEqual(server.wire.ended, "aborted")
+
+    def test_full_authentication(self) -> None:
+        """caching_sha2_password goes on by its fast way; its full one needs links that are alike."""
+        for encrypted in (True, False):
+            if encrypted:
+                client, end = self.secure()
+                end.send(login_response(auth_response=b"x" * 32))
+            else:
+                client, end = self.connect()
+                client.send(response(auth_response=b"x" * 32))
+            server = self.house.accept()
+            server.greet()
+            server.send(frame(AuthSwitchRequest("caching_sha2_password", b"s" * 21).encode(), 2))
+            answer = frame(b"y" * 32, 4 if encrypted else 3)
+            end.send(answer) if encrypted else client.send(answer)
+            end.take() if encrypted else client.packets()
+            server.send(frame(b"\x01\x04", 4))
+            came = packets(end.take()) if encrypted else client.packets()
+            self.assertEqual(came[0].payload[0], 0xFF if encrypted else 0x01)
+
+    def test_another_user_in_clear(self) -> None:
+        """COM_CHANGE_USER asks no such question either: the client gets an error, and the server session ends."""
+        client, end = self.secure()
+        end.send(login_response())
+        server = self.house.open()
+        end.take()
+        end.send(frame(b"\x11ada\0\x14" + b"x" * 20 + b"\0\x2d\0mysql_native_password\0", 0))
+        server.packets()
+        question = frame(AuthSwitchRequest("mysql_clear_password", b"").encode(), 1)
+        server.send(question[:7])
+        server.send(question[7:])
+        (packet,) = packets(end.take())
+        self.assertEqual((packet.sequence, parse_err(packet.payload).code), (1, 1045))
+        self.assertEqual(server.wire.ended, "aborted")
+        self.assertIsNone(client.wire.ended)
+
+    def test_another_user(self) -> None:
+        """COM_CHANGE_USER with other questions goes through as it is."""
+        _, end = self.secure()
+        end.send(login_response())
+        server = self.house.open()
+        end.take()
+        end.send(frame(b"\x11ada\0\x14" + b"x" * 20 + b"\0\x2d\0mysql_native_password\0", 0))
+        server.packets()
+        question = AuthSwitchRequest("mysql_native_password", b"s" * 21).encode()
+        server.send(frame(question, 1))
+        self.assertEqual(packets(end.take())[0].payload, question)
+        end.send(frame(b"z" * 20, 2))
+        self.assertEqual(server.payloads(), [b"z" * 20])
+        server.accept(3)
+        self.assertEqual(packets(end.take())[0].payload[0], 0)
+        end.send(frame(b"\x03SELECT 1", 0))
+        server.row(b"7")
+        self.assertIn(b"\x017", end.take())
+
+
+class ServerTlsTests(Certified):
+    def setUp(self) -> None:
+        """Make a proxy with one server."""
+        self.house = House()
+
+    def use(self, mode: TlsMode, host: str = SERVER.host, ca: str = "") -> None:
+        """Talk to the server by TLS."""
+        address = Address(host, SERVER.port)
+        settings = ClusterSettings("odp", (ServerSettings(address),), server_tls=mode, server_ca=ca)
+        self.house.use(server_tls={SERVER: server_tls(settings)[address]})
+
+    def log_in(self, capabilities: int = TLS_CAPABILITIES) -> tuple[ClientPeer, ServerPeer]:
+        """Return a client that logs in, and its server, which has greeted."""
+        client = self.house.connect()
+        client.packets()
+        client.send(response())
+        server = self.house.accept()
+        can_tls(server, client=True)
+        server.greet(capabilities)
+        return client, server
+
+    def accept_tls(self, server: ServerPeer) -> TlsEnd:
+        """Return the server's end of TLS, after its handshake."""
+        request = server.wire.written[: 4 + SSL_REQUEST_SIZE]
+        self.assertTrue(is_ssl_request(request[4:]))
+        self.assertEqual(request[3], 1)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.file)
+        end = TlsEnd(self.house, server, context, server=True)
+        end._read = len(request)
+        end.run()
+        return end
+
+    def test_login(self) -> None:
+        """The handshake response is packet 2, by TLS, and commands follow; all modes that fit do so."""
+        for mode, host in (
+            (TlsMode.PREFERRED, "10.1.0.1"),
+            (TlsMode.REQUIRED, "10.1.0.1"),
+            (TlsMode.VERIFY_CA, "10.1.0.1"),
+            (TlsMode.VERIFY_FULL, "127.0.0.1"),
+            (TlsMode.VERIFY_FULL, "localhost"),
+        ):
+            self.house = House()
+            self.use(mode, host, self.ca if mode in (TlsMode.VERIFY_CA, TlsMode.VERIFY_FULL) else "")
+            client, server = self.log_in()
+            end = self.accept_tls(server)
+            (packet,) = packets(end.take())
+            self.assertEqual((packet.sequence, parse_handshake_response(packet.payload).user), (2, "root"), mode)
+            end.send(frame(b"\0\0\0\2\0\0\0", 3))
+            self.assertEqual(client.payloads()[0][0], 0)
+            client.query(b"SELECT 1")
+            self.assertEqual(end.take(), frame(b"\x03SELECT 1", 0))
+            end.send(frame(b"\0\0\0\2\0\0\0", 1))
+            client.send(frame(b"\x01", 0))
+            self.assertEqual(end.take(), frame(b"\x01", 0))
+            self.assertIsInstance(end.failure, ssl.SSLZeroReturnError)
+            self.assertEqual(client.wire.ended, "closed")
+
+    def test_server_without_tls(self) -> None:
+        """A server that does not offer TLS is talked to in clear if TLS is only preferred, else left alone."""
+        self.use(TlsMode.PREFERRED)
+        client, server = self.log_in(CAPABILITIES)
+        self.assertEqual(parse_handshake_response(server.payloads()[0]).user, "root")
+        self.use(TlsMode.REQUIRED)
+        client, server = self.log_in(CAPABILITIES)
+        code, text = client.error()
+        self.assertEqual(code, 1429)
+        self.assertIn("does not offer TLS", text)
+        self.assertEqual(server.payloads(), [])
+
+    def test_certificates_that_do_not_fit(self) -> None:
+        """A wrong authority and a wrong name end the login before the user's name is told, and the client learns why."""
+        other = Path(self.directory.name) / "other.pem"
+        other.write_bytes(Authority("other").pem)
+        for mode, host, ca, why in (
+            (TlsMode.VERIFY_CA, "127.0.0.1", str(other), "certificate verify failed"),
+            (TlsMode.VERIFY_FULL, "127.0.0.1", str(other), "certificate verify failed"),
+            (TlsMode.VERIFY_FULL, "10.1.0.1", self.ca, "the certificate is another host's"),
+            (TlsMode.VERIFY_FULL, "elsewhere", self.ca, "the certificate is another host's"),
+        ):
+            self.house = House()
+            self.use(mode, host, ca)
+            client, server = self.log_in()
+            end = self.accept_tls(server)
+            self.assertEqual(end.take(), b"")
+            self.house.turn()
+            code, text = client.error()
+            self.assertEqual(code, 1429)
+            self.assertIn(f"no TLS with server 10.1.0.1:3306: TLS: {why}", text)
+
+    def test_bytes_before_tls(self) -> None:
+        """What is put in behind the greeting is not taken for the server's word."""
+        self.use(TlsMode.REQUIRED)
+        client = self.house.connect()
+        client.packets()
+        client.send(response())
+        server = self.house.accept()
+        can_tls(server, client=True)
+        hello = frame(greeting(server.thread_id, TLS_CAPABILITIES).encode(), 0)
+        server.send(hello + frame(b"\0\0\0\2\0\0\0", 3))
+        self.assertEqual(client.error()[0], 1429)
+        self.assertEqual(server.payloads(), [])
+
+    def test_server_that_ends_amid_the_handshake(self) -> None:
+        """A server that closes the connection instead of beginning TLS is unreachable; one that says nothing, too."""
+        self.use(TlsMode.REQUIRED)
+        client, server = self.log_in()
+        server.wire.lose()
+        self.house.turn()
+        self.assertIn("no TLS with server", client.error()[1])
+        client, server = self.log_in()
+        self.house.reactor.advance(5.1)
+        self.house.turn()
+        self.assertIn("no answer within 5 s", client.error()[1])
+        self.assertEqual(server.wire.ended, "aborted")
+
+    def test_kill_amid_the_handshake(self) -> None:
+        """A kill of the client session ends the handshake with its server at once."""
+        self.use(TlsMode.REQUIRED)
+        client, server = self.log_in()
+        client.wire.protocol.kill("a test")
+        self.house.turn()
+        self.assertEqual((client.wire.ended, server.wire.ended), ("aborted", "aborted"))
+
+    def test_the_proxys_own_sessions(self) -> None:
+        """Service sessions use TLS as well."""
+        self.use(TlsMode.REQUIRED)
+        sessions = ServiceSessions(self.house.registry.surroundings, Account("odp", "secret"), 2.0)
+
+        async def question(session: Any) -> Any:
+            return (await session.query("SELECT 1")).rows
+
+        asked = sessions.ask(SERVER, question)
+        server = self.house.accept()
+        can_tls(server, client=True)
+        server.greet(TLS_CAPABILITIES)
+        end = self.accept_tls(server)
+        (packet,) = packets(end.take())
+        self.assertEqual((packet.sequence, parse_handshake_response(packet.payload).user), (2, "odp"))
+        end.send(frame(b"\0\0\0\2\0\0\0", 3))
+        self.assertEqual(end.take(), frame(b"\x03SELECT 1", 0))
+        asked.cancel()
+        self.failureResultOf(asked)
+
+    def test_unix_sockets_stay_in_clear(self) -> None:
+        """A server on a Unix socket is left out of TLS: nobody can read there."""
+        settings = ClusterSettings("odp", (ServerSettings(Address(path="/s")),), server_tls=TlsMode.REQUIRED)
+        self.assertEqual(server_tls(settings), {})
