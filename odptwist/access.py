@@ -40,9 +40,9 @@ class TenantAccessPolicy:
     """Everybody has their own user's sessions; SUPER and PROCESS widen that to the tenant.
 
     For users of tenant sys they widen it to the cluster, to sessions that have not logged in yet, to the servers of
-    all clusters and to the proxy's statistics. The tenant's name alone gives no right: on servers without tenants it is
-    a label that the client chose. Rules of the settings may everything, and so may the administrator of the proxy; its
-    inspector sees everything.
+    all clusters and to the proxy's statistics, and SUPER to its settings. The tenant's name alone gives no right: on
+    servers without tenants it is a label that the client chose. Rules of the settings may everything, and so may the
+    administrator of the proxy; its inspector sees everything.
 
     Args:
         grants: privileges of the settings. Where they suffice, no server is asked.

@@ -10,6 +10,7 @@ from attrs import frozen
 class ColumnType(IntEnum):
     """The column types that proxy statements use, by their number on the wire."""
 
+    TINY = 1
     LONG = 3
     DOUBLE = 5
     LONGLONG = 8

@@ -140,6 +140,19 @@ class ConfigFile:
         return [f"{self.path}:{line or ''}{':' if line else ''} {text}" for line, text in sorted(placed)]
 
 
+def check_value(kind: type, key: str, value: object) -> Any:
+    """Return the value of a key as a table of a class would have it.
+
+    Raises:
+        ValueError: with what is wrong, as in the fault of a file.
+    """
+    file = ConfigFile(table={key: value})
+    table: Any = file.structure(kind)
+    for _, what in file._faults:
+        raise ValueError(what)
+    return getattr(table, key)
+
+
 def _syntax_fault(path: str, text: str, fault: str) -> str:
     place = _PLACE.search(fault)
     if place is None:

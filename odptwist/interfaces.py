@@ -16,6 +16,7 @@ from odptwist.snapshots import (
     AfterTransaction,
     Asker,
     ClientSessionSnapshot,
+    ConnectionSnapshot,
     Decision,
     EndedSession,
     KillReport,
@@ -26,6 +27,7 @@ from odptwist.snapshots import (
     ServerFinding,
     ServerStanding,
     ServerTraits,
+    SessionVariables,
     Statistic,
     Verb,
 )
@@ -141,8 +143,9 @@ class IAccessPolicy(Interface):
     def decide(asker: Asker, verb: Verb, cs_id: int, owner: Identity | None) -> Decision:
         """Return what the asker may do with the session `cs_id` of `owner` (None: not logged in yet).
 
-        For `Verb.SEE_PROXY` there is no session: `cs_id` is 0 and `owner` None. An `owner` of the asker's tenant whose
-        user is empty is nobody: an absent session is to cost the same questions as one that the asker may not see.
+        For `Verb.SEE_PROXY` and `Verb.CHANGE_PROXY` there is no session: `cs_id` is 0 and `owner` None. An `owner` of
+        the asker's tenant whose user is empty is nobody: an absent session is to cost the same questions as one that
+        the asker may not see.
         `NEEDS_PRIVILEGES` makes the directory ask the asker's server for its privileges, once a session, and decide
         again.
         If this raises, the fault is logged and the session is invisible.
@@ -171,6 +174,22 @@ class ISessionDirectory(Interface):
         Fails with `SqlError` 1094 if it is absent, invisible, or names two sessions.
         """
 
+    def statistics_of(asker: Asker, number: int, exact: bool = False) -> Deferred[Sequence[Statistic]]:
+        """Fire with what is counted of a session, under ODP's names (sizes in bytes, times in nanoseconds).
+
+        What is not counted is not there. The session is found, or not, as by `session`.
+        """
+
+    def variables(asker: Asker, number: int, all_of_them: bool, exact: bool = False) -> Deferred[SessionVariables]:
+        """Fire with the variables that a session's client has set, or with `all_of_them`, as far as they are known.
+
+        The others are asked of the server for the asker's own session only: the question would touch what the next
+        statement of another client may want to know (FOUND_ROWS(), warnings). The session is found as by `session`.
+        """
+
+    def connections(asker: Asker) -> Deferred[Sequence[ConnectionSnapshot]]:
+        """Fire with the connections of the sessions that the asker may see: of each its client's, then its servers'."""
+
     def processes(asker: Asker, full: bool) -> Deferred[Table]:
         """Fire with what the asker's server answers to SHOW [FULL] PROCESSLIST, with this proxy's ids.
 
@@ -179,7 +198,7 @@ class ISessionDirectory(Interface):
         """
 
     def may(asker: Asker, verb: Verb) -> Deferred[bool]:
-        """Fire with whether the asker may do what is about no session (`Verb.SEE_PROXY`). Does not fail."""
+        """Fire with whether the asker may do what is about no session (SEE_PROXY, CHANGE_PROXY). Does not fail."""
 
     def kill(
         target: KillTarget, scope: KillScope, by: Asker, reason: str = "", after: AfterTransaction | None = None

@@ -31,6 +31,7 @@ from odptwist.embedded.seekdb import EmbeddedServer
 from odptwist.errors import ConfigError, EmbeddedError, OdpError, SqlError
 from odptwist.identity import ADMINISTRATOR, INSPECTOR
 from odptwist.interfaces import IBackendKiller, IProxyStatement, IRouter, ISessionObserver, IVerifierSource
+from odptwist.live_settings import LiveSettings
 from odptwist.machines.exchange import plain_prefixes
 from odptwist.machines.gear import GEAR
 from odptwist.machines.rate import RateLimit
@@ -110,7 +111,7 @@ class ProxyService(Service):
         counting = statistics_statement((self.registry,) if rules is None else (self.registry, rules))
         ids = _session_ids(settings)
         about_servers = (*server_statements(self._clusters), processlist_statement(ids.one_everywhere))
-        about_itself = (*settings_statements(settings, time(), GEAR), counting)
+        about_itself = (*settings_statements(LiveSettings(settings, self._change), time(), GEAR), counting)
         pace = Pace(
             turn=lambda: deferLater(reactor, 0),
             aside=lambda work: deferToThreadPool(reactor, reactor.getThreadPool(), work),
@@ -175,6 +176,15 @@ class ProxyService(Service):
             self._clusters.on_suspicion = self._prober.suspect
             self._clusters.watched = True
         return sources
+
+    def _change(self, settings: Settings) -> None:
+        """Go by other settings from now on, as far as they can change."""
+        limits, routing = self._surroundings.limits, self._surroundings.routing
+        limits.kill_timeout, limits.stop_abandoned = settings.kill.timeout, settings.kill.abandoned
+        routing.retry_reads = settings.routing.retry_reads
+        routing.primary_wait, routing.settle = settings.routing.primary_wait, settings.routing.settle
+        if self._prober is not None:
+            self._prober.interval = settings.health.interval
 
     @property
     def addresses(self) -> tuple[Any, ...]:

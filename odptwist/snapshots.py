@@ -301,6 +301,8 @@ class Verb(Enum):
     KILL_SERVER_SESSION = "kill_server_session"
     SEE_PROXY = "see_proxy"
     """See what is no session's: the servers of all clusters, the proxy's statistics."""
+    CHANGE_PROXY = "change_proxy"
+    """Change the settings that the proxy runs with."""
 
 
 @unique
@@ -369,6 +371,67 @@ class KillReport:
     detail: str = ""
     stopped: bool | None = None
     seconds: float = 0.0
+
+
+@unique
+class VariableKind(Enum):
+    """ODP's classes of variables, by its words for a system variable that was modified."""
+
+    COLD = "cold modified vars"
+    HOT = "hot modified vars"
+    LAST_INSERT_ID = "last insert id modified vars"
+    USER = "user variable"
+
+
+@frozen
+class SessionVariable:
+    """A variable of a client session.
+
+    `name` is without @ and in lower case. `value` is a literal as SQL spells it. `changed` says that the client has
+    set it; the others are as the server says.
+    """
+
+    name: str
+    value: str
+    kind: VariableKind
+    changed: bool = True
+
+
+@frozen
+class SessionVariables:
+    """System variables of a client session, and then its user variables.
+
+    `missing` says why only those are there that the client has set, although all were asked for; else it is empty.
+    """
+
+    variables: tuple[SessionVariable, ...]
+    missing: str = ""
+
+
+@frozen
+class ConnectionSnapshot:
+    """A client's connection to the proxy or one of the proxy's to a server, as it was at one moment.
+
+    `number` is the `cs_id` or `ss_id` of `kind`. `fd` is -1 where there is none. `source` is who has connected, to
+    `destination`; both are empty for a Unix socket without a path. `reading` is false while the peer's bytes are left
+    with it, because the other side is full. `received` and `sent` are bytes after the login, `waiting` those of `sent`
+    that the kernel has not taken yet. `seconds` is its age. `ending`: it closes as soon as those have gone.
+    """
+
+    kind: SessionKind
+    number: int
+    cs_id: int
+    identity: Identity | None
+    tid: int
+    fd: int
+    source: Address
+    destination: Address
+    reading: bool
+    received: int
+    sent: int
+    waiting: int
+    seconds: float
+    ending: bool
 
 
 @unique

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from attrs import fields
+from attrs import evolve, fields
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -25,11 +25,12 @@ from odptwist.config import (
     ServerSettings,
     ServiceAccountSettings,
     Settings,
+    TlsSettings,
     load_settings,
 )
 from odptwist.config_spellings import parse_address
 from odptwist.errors import ConfigError, SqlError
-from odptwist.snapshots import Address, Privileges, ReadPolicy, Role, RuleAction
+from odptwist.snapshots import Address, Privileges, ReadPolicy, Role, RuleAction, TlsMode
 
 SECRET = "hunter2"
 SECRET_SHA1 = "*58815970BE77B3720276F63DB198B1FA42E5CC02"
@@ -377,6 +378,57 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual(settings.clusters, (ClusterSettings("mine", (ServerSettings(Address("h", 1)),)),))
         self.assertEqual(settings.data_dir, Path("/d"))
         self.assertEqual(settings.accounts, WHOLE.accounts)
+
+    def test_tls(self) -> None:
+        """TLS with clients is as the file says; the command line's certificate replaces the file's, and its key."""
+        self.assertEqual(self.load("").tls, TlsSettings())
+        text = '[tls]\ncertificate = "a.pem"\nkey = "b.pem"\nminimum_version = "1.3"\nclient_ca = "c.pem"\n'
+        text += "require = true\n"
+        whole = TlsSettings("a.pem", "b.pem", "1.3", "c.pem", False, True)
+        self.assertEqual(self.load(text).tls, whole)
+        self.assertEqual(self.load(text, certificate="auto").tls, evolve(whole, certificate="auto", key=""))
+        self.assertEqual(self.load("[tls]\nrequire = true", certificate="x").tls, TlsSettings("x", require=True))
+
+    def test_faults_of_tls(self) -> None:
+        """What does not go together is told with its line."""
+        for text, fault in (
+            ("[tls]\nrequire = true", "1: tls.certificate: is missing"),
+            ('[tls]\nkey = "k"', "1: tls.certificate: is missing"),
+            (
+                '[tls]\ncertificate = "auto"\nkey = "k"',
+                "3: tls.key: cannot stand beside a certificate that is made at the start",
+            ),
+            (
+                '[tls]\ncertificate = "c"\nrequire_client_certificate = true',
+                "3: tls.require_client_certificate: needs tls.client_ca",
+            ),
+            (
+                '[tls]\ncertificate = "c"\nminimum_version = "1.1"',
+                "3: tls.minimum_version: '1.1': must be one of 1.2, 1.3",
+            ),
+        ):
+            self.assertEqual(self.faults(text), (f"{self.path}:{fault}",))
+
+    def test_tls_with_servers(self) -> None:
+        """Each cluster has its own way, and verification needs to know who signs."""
+        text = '[[cluster]]\nname = "a"\nserver_tls = "{}"\n{}\n[[cluster.server]]\naddress = "h:1"\n'
+        (cluster,) = self.load(text.format("verify_full", 'server_ca = "ca.pem"')).clusters
+        self.assertEqual((cluster.server_tls, cluster.server_ca), (TlsMode.VERIFY_FULL, "ca.pem"))
+        for mode, more, fault in (
+            ("verify_ca", "", "1: cluster[0].server_ca: is missing"),
+            ("required", 'server_ca = "ca"', "4: cluster[0].server_ca: is used by verify_ca and verify_full only"),
+            (
+                "on",
+                "",
+                "3: cluster[0].server_tls: 'on': must be one of disabled, preferred, required, verify_ca, verify_full",
+            ),
+        ):
+            self.assertEqual(self.faults(text.format(mode, more)), (f"{self.path}:{fault}",))
+        both = text.format("required", "") + text.replace('"a"', '"b"').format("preferred", "")
+        self.assertEqual(
+            self.faults(both),
+            (f"{self.path}:9: cluster[1].server_tls: another cluster has one of its servers, with another TLS",),
+        )
 
     def test_administrators(self) -> None:
         """The password of an account of the proxy's may be hashed as ODP does it, or as MySQL does."""

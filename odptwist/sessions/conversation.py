@@ -151,6 +151,16 @@ class Conversation(Session):
         return self.counts.answers + (self.tracker.number if self.tracker is not None else 0)
 
     @property
+    def reads(self) -> bool:
+        """Whether it takes what the client sends; not while the server is full."""
+        return not self._paused
+
+    @property
+    def takes(self) -> bool:
+        """Whether the client takes what the server sends."""
+        return not self._client_full
+
+    @property
     def unfinished(self) -> bool:
         """Whether a statement runs or a transaction is open."""
         return self.statement_running or bool(self.status & SERVER_STATUS_IN_TRANS)

@@ -1,7 +1,7 @@
 """What is counted of one client session, under ODP's names.
 
-Source: spec section 3.2. The commonest exchange, a short SELECT, costs a few additions: what it would add to is the rest
-that is left when the others are subtracted. Times are of moments at which a clock is read anyway.
+Source: spec section 3.2. The commonest exchange, a short SELECT, costs a few additions: its kind and its size are
+what is left when the others are subtracted. Times are of moments at which a clock is read anyway.
 """
 
 from __future__ import annotations

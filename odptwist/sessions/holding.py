@@ -28,10 +28,11 @@ from odptwist.wire.constants import (
     COM_STMT_PREPARE,
     SERVER_STATUS_IN_TRANS,
 )
+from odptwist.wire.prepared import opens_cursor
 from odptwist.wire.responses import err_for, parse_err
 
-# Commands other than statements: pings, changes of the database. What only one server session will have belongs on the
-# primary: on a replica it would keep the writes that follow from going anywhere else.
+# Commands other than statements: pings, changes of the database. What only one server session will have, a cursor, too,
+# belongs on the primary: on a replica it would keep the writes that follow from going anywhere else.
 _NEUTRAL = Kind.NEUTRAL
 _STAYS = Classification(Kind.LAST, None)
 _LEAVES = Classification(Kind.NEUTRAL, None)
@@ -96,6 +97,8 @@ class Holding(Reaching):
             return False
         if statement is not None:
             found = statement.remark.classification
+            if found.kind is Kind.READ and opens_cursor(command):
+                found = _LEAVES
         elif command[4] in (COM_QUERY, COM_STMT_PREPARE):
             found = self.surroundings.classifier.classify(command[4:])
         else:

@@ -32,6 +32,9 @@ class Prober:
 
     A server that refuses the service account is up as far as anybody knows, and its role is unknown.
 
+    Attributes:
+        interval: as below; it may change.
+
     Args:
         surroundings: with the clusters that are told; `Clusters.on_suspicion` should be `suspect`.
         sessions: to ask with; their timeout is a probe's.
@@ -54,7 +57,7 @@ class Prober:
         self._reactor = surroundings.reactor
         self._sessions = sessions
         self._examine = examine
-        self._interval = interval
+        self.interval = interval
         self._watches: dict[Address, _Watch] = {}
         self._versions: dict[Address, tuple[ServerSession, str]] = {}
         self._refusals: dict[Address, str] = {}
@@ -79,7 +82,7 @@ class Prober:
 
     def _delay(self) -> float:
         """Return how long the next probe may wait: a write that waits for a new primary shall not wait for us, too."""
-        return 0.0 if self._clusters.awaited else self._interval
+        return 0.0 if self._clusters.awaited else self.interval
 
     def stop(self) -> None:
         """Probe no more; the sessions are left to their owner."""

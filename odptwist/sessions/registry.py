@@ -27,16 +27,20 @@ from odptwist.errors import (
 from odptwist.identity import Identity
 from odptwist.interfaces import IAccessPolicy, ISessionDirectory, IStatistics
 from odptwist.sessions.client import ClientSession
+from odptwist.sessions.connections import connections_of
+from odptwist.sessions.counting import statistics_of
 from odptwist.sessions.kill import kill_query, kill_server_session, kill_session, stop_abandoned
 from odptwist.sessions.processlist import Owned, ask_processes, tell_processes
 from odptwist.sessions.ruled import RuledSession
 from odptwist.sessions.server import ServerSession
 from odptwist.sessions.surroundings import Surroundings
+from odptwist.sessions.variables import all_variables, set_variables
 from odptwist.snapshots import (
     Address,
     AfterTransaction,
     Asker,
     ClientSessionSnapshot,
+    ConnectionSnapshot,
     Decision,
     EndedSession,
     KillOutcome,
@@ -44,6 +48,7 @@ from odptwist.snapshots import (
     KillScope,
     KillTarget,
     Privileges,
+    SessionVariables,
     Statistic,
     Verb,
 )
@@ -160,21 +165,21 @@ class Registry(ServerFactory):
 
     async def _visible(self, asker: Asker) -> Sequence[ClientSessionSnapshot]:
         found: list[ClientSessionSnapshot] = []
-        await self._visit(asker, found.append)
+        await self._visit(asker, lambda session: found.append(session.snapshot()))
         return found
 
     def visit(self, asker: Asker, look: Callable[[ClientSessionSnapshot], None]) -> Deferred[None]:
         """Show `look` each session that the asker may see; see `ISessionDirectory`."""
-        return self._deferred(self._visit(asker, look))
+        return self._deferred(self._visit(asker, lambda session: look(session.snapshot())))
 
-    async def _visit(self, asker: Asker, look: Callable[[ClientSessionSnapshot], None]) -> None:
+    async def _visit(self, asker: Asker, look: Callable[[ClientSession], None]) -> None:
         asker = await self._informed(asker)
         for place, cs_id in enumerate(sorted(self._sessions), 1):
             session = self._sessions.get(cs_id)
             if session is not None:
                 decision, asker = await self._decide(asker, Verb.SEE, session)
                 if decision is Decision.ALLOWED and session.reason is None:
-                    look(session.snapshot())
+                    look(session)
             if not place % _AT_ONCE:
                 await deferLater(self.surroundings.reactor, 0)
 
@@ -201,6 +206,45 @@ class Registry(ServerFactory):
     async def _look_up(self, asker: Asker, number: int, exact: bool) -> ClientSessionSnapshot:
         session, _ = await self._find(asker, number, exact)
         return session.snapshot()
+
+    def statistics_of(self, asker: Asker, number: int, exact: bool = False) -> Deferred[Sequence[Statistic]]:
+        """Fire with what is counted of a session; see `ISessionDirectory`."""
+        return self._deferred(self._count(asker, number, exact))
+
+    async def _count(self, asker: Asker, number: int, exact: bool) -> Sequence[Statistic]:
+        session, _ = await self._find(asker, number, exact)
+        return statistics_of(session)
+
+    def variables(
+        self, asker: Asker, number: int, all_of_them: bool, exact: bool = False
+    ) -> Deferred[SessionVariables]:
+        """Fire with the variables of a session; see `ISessionDirectory`."""
+        return self._deferred(self._variables(asker, number, all_of_them, exact))
+
+    async def _variables(self, asker: Asker, number: int, all_of_them: bool, exact: bool) -> SessionVariables:
+        session, _ = await self._find(asker, number, exact)
+        missing = ""
+        if all_of_them:
+            server = session.bound or next(iter(session.pool), None)
+            if session.cs_id != asker.cs_id:
+                missing = "the server is asked for one's own session only"
+            elif server is None or server.in_dialogue:
+                missing = "there is no server session to ask now"
+            else:
+                try:
+                    return SessionVariables(tuple(await all_variables(session.state, server)))
+                except OdpError as fault:
+                    missing = f"the server could not be asked: {fault}"
+        return SessionVariables(tuple(set_variables(session.state)), missing)
+
+    def connections(self, asker: Asker) -> Deferred[Sequence[ConnectionSnapshot]]:
+        """Fire with the connections of the sessions that the asker may see; see `ISessionDirectory`."""
+        return self._deferred(self._connections(asker))
+
+    async def _connections(self, asker: Asker) -> Sequence[ConnectionSnapshot]:
+        found: list[ConnectionSnapshot] = []
+        await self._visit(asker, lambda session: found.extend(connections_of(session)))
+        return found
 
     async def _find(self, asker: Asker, number: int, exact: bool = False) -> tuple[ClientSession, Asker]:
         """Return the one visible session that a number names; see design/kill.md for numbers that name two."""

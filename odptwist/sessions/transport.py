@@ -97,6 +97,12 @@ class _UnixConnector(unix.Connector):
         return _UnixClient(self.address, self, self.reactor)  # type: ignore[no-untyped-call]
 
 
+def count_waiting(transport: Any) -> int:
+    """Return how many bytes were written to a transport that its kernel has not taken."""
+    queued = len(getattr(transport, "dataBuffer", b"")) - int(getattr(transport, "offset", 0))
+    return queued + int(getattr(transport, "_tempDataLen", 0))
+
+
 def is_taken(transport: Any) -> bool:
     """Return whether the peer's kernel has all that was written to a socket transport (tcp(7), SIOCOUTQ)."""
     if transport.dataBuffer or transport._tempDataLen:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from odptwist.config import Settings
 from odptwist.interfaces import IClusters, IProxyStatement, IStatements, IStatistics
+from odptwist.live_settings import LiveSettings
+from odptwist.statements.alter_config import AlterConfig
+from odptwist.statements.connections import ShowConnections
 from odptwist.statements.courtesies import AnswerOk, AnswerProbes
 from odptwist.statements.history import ShowHistory
 from odptwist.statements.kill import Kill
@@ -16,9 +18,11 @@ from odptwist.statements.proxyconfig import ShowConfig
 from odptwist.statements.read_stale import ShowReadStale
 from odptwist.statements.servers import ShowClusters, ShowCongestion
 from odptwist.statements.session_list import SelectSessions, ShowSessions
+from odptwist.statements.session_statistics import ShowSessionStatistics
 from odptwist.statements.sessions import ShowSessionAttribute
 from odptwist.statements.statistics import ShowStatistics
 from odptwist.statements.table import StatementTable
+from odptwist.statements.variables import ShowSessionVariables
 
 _INSPECTING = frozenset(("SHOW", "PING"))
 
@@ -33,6 +37,9 @@ def builtin_statements(pace: Pace = AT_ONCE) -> tuple[IProxyStatement, ...]:
     """
     return (
         ShowSessionAttribute(),
+        ShowSessionStatistics(),
+        ShowSessionVariables(),
+        ShowConnections(),
         ShowReadStale(),
         ShowHistory(pace),
         ShowSessions(pace),
@@ -48,7 +55,7 @@ def server_statements(clusters: IClusters) -> tuple[IProxyStatement, ...]:
     return (ShowClusters(clusters), ShowCongestion(clusters))
 
 
-def settings_statements(settings: Settings, started: float, gear: str) -> tuple[IProxyStatement, ...]:
+def settings_statements(settings: LiveSettings, started: float, gear: str) -> tuple[IProxyStatement, ...]:
     """Return new built-in statements about the proxy itself, in any order.
 
     Args:
@@ -56,7 +63,7 @@ def settings_statements(settings: Settings, started: float, gear: str) -> tuple[
         started: when, in seconds since 1970.
         gear: what follows the responses of servers.
     """
-    return (ShowConfig(settings), ShowInfo(started, gear))
+    return (ShowConfig(settings), AlterConfig(settings), ShowInfo(started, gear))
 
 
 def administrator_statements(statements: Sequence[IProxyStatement]) -> IStatements:

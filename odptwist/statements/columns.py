@@ -103,7 +103,7 @@ SESSION_COLUMNS = (
     _text("program", lambda session: session.program),
     _text("client", lambda session: session.client),
     _text("client_version", lambda session: session.client_version),
-    _text("cipher", lambda session: session.cipher or None),
+    _text("cipher", lambda session: session.cipher),
     _text("statement", lambda session: session.statement),
 )
 """All columns, in the order of SHOW FULL PROXYSESSION."""

@@ -229,6 +229,10 @@ class TokenStream:
         token = self._take_next(lambda token: token.kind is TokenKind.INTEGER)
         return None if token is None else int(token.text)
 
+    def take_comma(self) -> bool:
+        """Consume a comma that comes next."""
+        return self._take_symbol(",")
+
     def take_text(self) -> str | None:
         """Consume a string in single or double quotes that comes next, and return what it stands for."""
         token = self._take_next(lambda token: token.kind is TokenKind.QUOTED and token.text[0] != "`")

@@ -21,10 +21,10 @@ from odptwist.config import (
     RoleSettings,
     RuleSettings,
     ServerSettings,
-    Settings,
 )
 from odptwist.errors import bad_proxy_statement
 from odptwist.interfaces import IProxyStatement, ISessionDirectory
+from odptwist.live_settings import CHANGEABLE, LiveSettings
 from odptwist.snapshots import Asker
 from odptwist.statements.grammar import TokenStream
 from odptwist.statements.like import like
@@ -33,8 +33,7 @@ from odptwist.statements.servers import check_may_see_proxy
 _COLUMNS: Final = tuple(
     Column(name, ColumnType.VARCHAR) for name in ("name", "value", "info", "need_reboot", "visible_level")
 )
-# The settings are read once, at the start, and whoever may see one may see all.
-_NEED_REBOOT: Final = "true"
+# Whoever may see one setting may see all.
 _VISIBLE_LEVEL: Final = "SYS"
 _MASK: Final = "******"
 
@@ -108,7 +107,7 @@ class ShowConfig:
     name = "show config"
     first_words = ("SHOW",)
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: LiveSettings) -> None:
         self._settings = settings
 
     def parse(self, text: str) -> object | None:
@@ -130,8 +129,8 @@ class ShowConfig:
         return Table(
             _COLUMNS,
             tuple(
-                (name, value, INFO.get(key, ""), _NEED_REBOOT, _VISIBLE_LEVEL)
-                for name, value, key in list_settings(self._settings)
+                (name, value, INFO.get(key, ""), "false" if name in CHANGEABLE else "true", _VISIBLE_LEVEL)
+                for name, value, key in list_settings(self._settings.current)
                 if like(name, request.pattern)
             ),
         )

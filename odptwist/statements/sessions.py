@@ -51,15 +51,7 @@ class ShowSessionAttribute:
         stream = TokenStream(text)
         if not stream.take_head("SHOW", "PROXYSESSION") or not stream.take_word("ATTRIBUTE"):
             return None
-        number, pattern = stream.take_integer(), ""
-        if stream.take_word("LIKE"):
-            name = stream.take_name()
-            if name is None:
-                raise bad_proxy_statement()
-            pattern = name
-        if not stream.at_end():
-            raise bad_proxy_statement()
-        return SessionAttributes(None if number == _OWN_SESSION else number, pattern)
+        return SessionAttributes(*take_number_and_pattern(stream))
 
     def columns(self, request: object) -> tuple[Column, ...]:
         """Return the three columns."""
@@ -79,6 +71,22 @@ class ShowSessionAttribute:
             _ATTRIBUTES,
             tuple((name, str(value), group) for name, value, group in rows if like(name, request.pattern)),
         )
+
+
+def take_number_and_pattern(stream: TokenStream) -> tuple[int | None, str]:
+    """Consume `[id] [LIKE 'pattern']` and the end.
+
+    Returns:
+        The number of a session, None for the asker's own; and the pattern, empty if there is none.
+
+    Raises:
+        SqlError: 5010 if it goes on otherwise.
+    """
+    number = stream.take_integer()
+    pattern = stream.take_name() if stream.take_word("LIKE") else ""
+    if pattern is None or not stream.at_end():
+        raise bad_proxy_statement()
+    return None if number == _OWN_SESSION else number, pattern
 
 
 async def find_own_session(asker: Asker, directory: ISessionDirectory) -> ClientSessionSnapshot:

@@ -19,6 +19,7 @@ from odptwist.errors import MalformedPacket, PacketTooLarge, SqlError
 from odptwist.wire.constants import (
     CLIENT_DEPRECATE_EOF,
     COM_STMT_BULK_EXECUTE,
+    COM_STMT_EXECUTE,
     COM_STMT_FETCH,
     COM_STMT_RESET,
     COM_STMT_SEND_LONG_DATA,
@@ -40,6 +41,7 @@ _NULLS: Final[int] = HEADER_SIZE + 10
 _BULK_FLAGS: Final[int] = HEADER_SIZE + 5
 _BULK_TYPES: Final[int] = HEADER_SIZE + 7
 _BULK_BIT: Final[int] = 0x80
+_EXECUTE: Final[bytes] = bytes((COM_STMT_EXECUTE,))
 _BULK: Final[bytes] = bytes((COM_STMT_BULK_EXECUTE,))
 
 _PREPARED: Final = Struct("<BIHH")  # header, number, columns, parameters; a filler and warnings follow
@@ -78,6 +80,11 @@ def unknown_statement(data: bytes) -> SqlError:
 def is_whole(data: bytes) -> bool:
     """Say whether a framed packet has come to its end."""
     return int.from_bytes(data[:3], "little") == len(data) - HEADER_SIZE
+
+
+def opens_cursor(data: bytes) -> bool:
+    """Say whether a framed command is a COM_STMT_EXECUTE that asks for a cursor."""
+    return data[HEADER_SIZE:NUMBER_AT] == _EXECUTE and data[NUMBER_END : NUMBER_END + 1] not in (b"", b"\0")
 
 
 def types_in(data: bytes, parameters: int) -> bytes | None:

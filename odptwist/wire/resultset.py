@@ -49,6 +49,7 @@ _PREPARED: Final = Struct("<BIHHxxx")  # OK, number, columns, parameters, a fill
 _FIXED_SIZE: Final[int] = 12
 _ROWS_AT_ONCE: Final[int] = 200
 _DISPLAY_LENGTHS: Final[dict[ColumnType, int]] = {
+    ColumnType.TINY: 4,
     ColumnType.LONG: 11,
     ColumnType.DOUBLE: 22,
     ColumnType.LONGLONG: 21,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from pymysql.connections import Connection
 
@@ -105,6 +107,23 @@ def test_last_insert_id(pair: Pair[Server], root: Connection, victim: Connection
     ((number,),) = query(victim, "SELECT LAST_INSERT_ID()")
     kill(root, victim, pair.primary)
     assert query(victim, "SELECT LAST_INSERT_ID()") == [(number,)]
+
+
+@pytest.mark.parametrize("pair", ["mariadb_pair"], indirect=True)
+def test_own_writes_before_a_replica_that_lags(pair: Pair[Server], root: Connection, victim: Connection) -> None:
+    """The session sees its last write also if the server session that made it has gone, and the replica lags."""
+    with pair.replica.connect() as direct:
+        query(direct, "STOP SLAVE SQL_THREAD")
+        try:
+            query(victim, "INSERT INTO written (n) VALUES (4711)")
+            kill(root, victim, pair.primary)
+            end = time.monotonic() + 1.2  # more than twice the time for which nobody would ask the replica
+            while time.monotonic() < end:
+                assert query(victim, "SELECT n FROM written WHERE n = 4711") == [(4711,)]
+        finally:
+            query(direct, "START SLAVE SQL_THREAD")
+    wait_for_replica(victim, pair)
+    assert query(victim, "SELECT n FROM written WHERE n = 4711") == [(4711,)]
 
 
 def test_prepared_statements(pair: Pair[Server], root: Connection, pair_proxy: Proxy) -> None:

@@ -241,7 +241,6 @@ def test_consistency_that_a_server_does_not_know(pair: Pair[Server], app: Connec
 
 def test_what_stays_on_the_primary(pair: Pair[Server], app: Connect) -> None:
     """Locking reads, functions of the session, variables that are set and of the server are never a replica's."""
-    client = app()
     for statement in (
         "SELECT n FROM two WHERE id = 1 FOR UPDATE",
         "SELECT @b := n FROM two WHERE id = 1",

@@ -3,13 +3,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from odptwist.errors import MalformedPacket, SequenceError, WireError
 from odptwist.machines.client_login import ClientLogin, State
-from odptwist.machines.effects import Answered, Identified
+from odptwist.machines.effects import Answered, Identified, WantsTls
 from odptwist.wire.constants import CLIENT_PLUGIN_AUTH, CLIENT_PROTOCOL_41, CLIENT_SECURE_CONNECTION, CLIENT_SSL
 from odptwist.wire.framing import Packet, frame
 from odptwist.wire.handshake import HandshakeResponse, parse_greeting
@@ -140,8 +141,19 @@ class LoginTests(SynchronousTestCase):
         self.assertEqual(login.refuse(ERR), frame(ERR, 1))
 
     def test_tls(self) -> None:
-        """TLS was not offered, so that asking for it is an error."""
+        """TLS may be asked for once, where it was offered; the login goes on with the next number."""
         self.assertRaises(WireError, greeted().receive, Packet(1, SSL_REQUEST))
+        login = ClientLogin()
+        login.greet(evolve(GREETING, capabilities=GREETING.capabilities | CLIENT_SSL))
+        self.assertEqual(login.receive(Packet(1, SSL_REQUEST)), WantsTls())
+        self.assertIs(login.state, State.GREETED)
+        self.assertRaises(WireError, login.receive, Packet(2, SSL_REQUEST))
+        login = ClientLogin()
+        login.greet(evolve(GREETING, capabilities=GREETING.capabilities | CLIENT_SSL))
+        login.receive(Packet(1, SSL_REQUEST))
+        self.assertRaises(SequenceError, login.receive, Packet(1, RESPONSE.encode()))
+        self.assertEqual(login.receive(Packet(2, RESPONSE.encode())), Identified(RESPONSE))
+        self.assertEqual(login.accept(OK), frame(OK, 3))
 
 
 class StateTests(SynchronousTestCase):

@@ -132,6 +132,17 @@ class LoginTests(SynchronousTestCase):
         self.assertEqual(login.receive(Packet(8, b"\x01\x03")), Ask(b"\x01\x03"))
         self.assertEqual(login.receive(Packet(9, OK)), LoggedIn(OK))
 
+    def test_tls(self) -> None:
+        """The request for TLS is the head of the response, which follows with the next number; both come after it."""
+        response = evolve(CLIENT, capabilities=CLIENT.capabilities | CLIENT_SSL)
+        login = greeted()
+        self.assertEqual(login.request_tls(response), frame(response.encode()[:32], 1))
+        self.assertIs(login.state, State.GREETED)
+        self.assertEqual(login.respond(response), frame(response.encode(), 2))
+        self.assertEqual(login.receive(Packet(3, OK)), LoggedIn(OK))
+        for login in (connected(), responded()):
+            self.assertRaises(WireError, login.request_tls, response)
+
     def test_refused(self) -> None:
         """The server's ERR is kept whole, for the client, and is the end."""
         login = responded()

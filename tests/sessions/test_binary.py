@@ -164,21 +164,22 @@ class BinaryTests(HoldingCase):
         self.assertEqual(self.session.snapshot().pins, ("SET @b",))
 
     def test_reset_and_fetch(self) -> None:
-        """A cursor's rows are fetched where it is open, and its loss is told."""
+        """A read with a cursor goes to the primary, as what follows does, and its rows are fetched there."""
         replica = self.open_replica()
         number = self.prepare(replica, b"select 2", 1)
-        opened = b"\x17\1\0\0\0\1\1\0\0\0"
-        self.client.send(frame(opened, 0))
-        self.assertEqual(replica.payloads(), [opened])
+        self.client.send(frame(b"\x17\1\0\0\0\1\1\0\0\0", 0))
+        self.assertEqual(self.primary.payloads(), [b"\x16select 2"])
+        self.primary.send(prepared(7))
+        self.assertEqual(self.primary.payloads(), [b"\x17\7\0\0\0\1\1\0\0\0"])
         head = frame(b"\1", 1) + frame(_definition(), 2) + frame(Eof(0, 2 | c.SERVER_STATUS_CURSOR_EXISTS).encode(), 3)
-        replica.send(head)
+        self.primary.send(head)
         self.client.packets()
         self.assertEqual(self.session.snapshot().pins, ("open cursors",))
-        self.ask(self.primary, b"show tables")
+        self.ask(replica, b"select 3")
         fetch = b"\x1c" + number.to_bytes(4, "little") + b"\1\0\0\0"
         rows = frame(b"\0\0\0011", 1) + frame(Eof(0, 2).encode(), 2)
-        self.run_statement(replica, fetch, fetch, rows)
-        self.run_statement(replica, b"\x1a\1\0\0\0", b"\x1a\1\0\0\0", ok())
+        self.run_statement(self.primary, fetch, b"\x1c\7\0\0\0\1\0\0\0", rows)
+        self.run_statement(self.primary, b"\x1a\1\0\0\0", b"\x1a\7\0\0\0", ok())
         self.assertEqual(self.session.snapshot().pins, ())
 
     def test_too_many_for_the_server(self) -> None:

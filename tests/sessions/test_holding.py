@@ -11,7 +11,7 @@ from odptwist.sessions.surroundings import Routing
 from odptwist.snapshots import Address, ReadPolicy, Role, ServerFinding
 from odptwist.wire import constants as c
 from odptwist.wire.framing import frame
-from odptwist.wire.responses import Ok
+from odptwist.wire.responses import Err, Ok
 from tests.support.house import CAPABILITIES, IN_TRANSACTION, OK, ClientPeer, House, ServerPeer, response, result
 
 PAIR = (Role.PRIMARY, Role.REPLICA)
@@ -156,6 +156,15 @@ class HoldingTests(HoldingCase):
         self.assertEqual(replica.payloads(), [b"\x03USE `two`"])
         replica.ok()
         self.expect(replica, b"select 2")
+
+    def test_error_after_a_success(self) -> None:
+        """Of several statements that come in one text, one that a read-only server refuses is not run again."""
+        self.client.query(b"set @a = 1; delete from t")
+        self.primary.packets()
+        more = Ok(0, 0, OK.status | c.SERVER_STATUS_MORE_RESULTS_EXISTS, 0)
+        refused = Err(1290, "HY000", "The MariaDB server is running with the --read-only option").encode()
+        self.primary.send(ok(more) + frame(refused, 2))
+        self.assertEqual([payload[0] for payload in self.client.payloads()], [0, 0xFF])
 
     def test_state_follows(self) -> None:
         """What was set on one server is replayed on the other before it serves, in one round trip, once."""
@@ -547,7 +556,6 @@ class HoldingTests(HoldingCase):
         replica.send(ok())
         self.client.packets()
         self.assertEqual(self.primary.wire.ended, "closed")
-
 
     def test_reads_after_a_write_and_a_reset(self) -> None:
         """A reset makes a MariaDB forget which write was the session's last one, so its newest of all is awaited."""

@@ -98,7 +98,8 @@ class KillWhereTests(SynchronousTestCase):
         rows = self.rows(ask("KILL PROXYSESSION WHERE User = 'app'", directory))
         self.assertEqual(rows, tuple((number, "ended", "", 0, "") for number in (5, 7, 9)))
         self.assertEqual(
-            directory.kills, [AskedKill(KillTarget(number, exact=True), KillScope.CONNECTION, ASKER, "") for number in (5, 7, 9)]
+            directory.kills,
+            [AskedKill(KillTarget(number, exact=True), KillScope.CONNECTION, ASKER, "") for number in (5, 7, 9)],
         )
 
     def test_the_asker_is_spared(self) -> None:

@@ -23,6 +23,7 @@ from odptwist.config import (
 )
 from odptwist.errors import SqlError
 from odptwist.interfaces import IProxyStatement
+from odptwist.live_settings import LiveSettings
 from odptwist.snapshots import Address, Asker, Privileges, RuleAction
 from odptwist.statements import builtin_statements, settings_statements
 from odptwist.statements.proxyconfig import INFO, list_settings
@@ -48,7 +49,8 @@ FULL = Settings(
 class ProxyStatementsTests(SynchronousTestCase):
     def ask(self, text: str, settings: Settings = FULL, allows: bool = True) -> Any:
         """Return what the proxy answers."""
-        table = StatementTable([*builtin_statements(), *settings_statements(settings, 1_700_000_000.0, "C")])
+        about_itself = settings_statements(LiveSettings(settings), 1_700_000_000.0, "C")
+        table = StatementTable([*builtin_statements(), *about_itself])
         found = table.find(text)
         if found is None:
             self.fail(f"not a statement of the proxy's: {text}")
@@ -56,7 +58,7 @@ class ProxyStatementsTests(SynchronousTestCase):
 
     def test_they_provide_their_interface(self) -> None:
         """All are proxy statements."""
-        for statement in settings_statements(FULL, 0.0, "C"):
+        for statement in settings_statements(LiveSettings(FULL), 0.0, "C"):
             self.assertTrue(verifyObject(IProxyStatement, statement))
 
     def test_ping(self) -> None:
@@ -129,7 +131,7 @@ class ProxyStatementsTests(SynchronousTestCase):
 
     def test_who_may(self) -> None:
         """What tells of the whole proxy is for those who may see that: 1227."""
-        table = StatementTable(settings_statements(FULL, 0.0, "C"))
+        table = StatementTable(settings_statements(LiveSettings(FULL), 0.0, "C"))
         for text in ("SHOW PROXYCONFIG", "SHOW PROXYINFO BINARY"):
             found = table.find(text)
             assert found is not None

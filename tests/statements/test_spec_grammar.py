@@ -17,6 +17,7 @@ from odptwist.cluster.model import Cluster, Clusters, Server
 from odptwist.config import Settings
 from odptwist.errors import SqlError
 from odptwist.interfaces import IProxyStatement, IStatements
+from odptwist.live_settings import LiveSettings
 from odptwist.snapshots import Address, KillScope
 from odptwist.statements import (
     administrator_statements,
@@ -27,6 +28,8 @@ from odptwist.statements import (
     settings_statements,
     statistics_statement,
 )
+from odptwist.statements.alter_config import ConfigChange
+from odptwist.statements.connections import ConnectionList
 from odptwist.statements.courtesies import Courtesy, Probes
 from odptwist.statements.history import HistoryList
 from odptwist.statements.kill import KillRequest
@@ -38,9 +41,11 @@ from odptwist.statements.query import QueryText
 from odptwist.statements.read_stale import ReadStaleList
 from odptwist.statements.servers import ClusterList, CongestionList
 from odptwist.statements.session_list import SessionList
+from odptwist.statements.session_statistics import SessionStatistics
 from odptwist.statements.sessions import SessionAttributes
 from odptwist.statements.statistics import StatisticList
 from odptwist.statements.table import StatementTable
+from odptwist.statements.variables import VariableList
 
 QUERY = "ours: SHOW PROXYSESSION can be queried (issue 7 part 6)"
 QUOTED = "ours: OceanBase's own KILL page writes KILL 'session_id' (design/kill.md, rule 6)"
@@ -329,14 +334,39 @@ OTHERS = [
     ("", "server"),
     ("/* nothing */", "server"),
 ]
-# Statements of ODP that may come: the day they do, their rows belong above.
-LATER = [
-    ("SHOW PROXYSESSION STAT", "5010"),
-    ("SHOW PROXYSESSION STAT 7 LIKE 'x'", "5010"),
-    ("SHOW PROXYSESSION VARIABLES", "5010"),
-    ("SHOW PROXYSESSION VARIABLES ALL 7 LIKE 'x'", "5010"),
-    ("ALTER PROXYCONFIG SET a = 1", "server"),
-    ("SHOW PROXYNET CONNECTION", "server"),
+DETAILS = [
+    ("SHOW PROXYSESSION STAT", "stat own"),
+    ("SHOW PROXYSESSION STAT -1", "stat own"),
+    ("SHOW PROXYSESSION STAT 7 LIKE 'x'", "stat 7 like x"),
+    ("SHOW PROXYSESSION STAT LIKE 'x' 7", "5010"),
+    ("SHOW PROXYSESSION VARIABLES", "variables own"),
+    ("SHOW PROXYSESSION VARIABLES LIKE ''", "variables own"),
+    ("SHOW PROXYSESSION VARIABLES 7", "variables 7"),
+    ("SHOW PROXYSESSION VARIABLES ALL", "variables all own"),
+    ("SHOW PROXYSESSION VARIABLES ALL 7 LIKE 'x'", "variables all 7 like x"),
+    ("SHOW PROXYSESSION VARIABLES 7 ALL", "5010"),
+    ("SHOW PROXYNET", "5010"),
+    ("SHOW PROXYNET THREAD", "5010", "a list", "ours: there is one thread, and it counts none of that"),
+    ("SHOW PROXYNET CONNECTION", "connections"),
+    ("SHOW PROXYNET CONNECTION 7", "connections 7"),
+    ("SHOW PROXYNET CONNECTION 7 LIMIT 10", "connections 7 from 0 to 10"),
+    ("SHOW PROXYNET CONNECTION 7 LIMIT 5, 10", "connections 7 from 5 to 15"),
+    ("SHOW PROXYNET CONNECTION 7 LIMIT 10 OFFSET 5;", "connections 7 from 5 to 15"),
+    ("SHOW PROXYNET CONNECTION 7 LIMIT", "5010"),
+    ("SHOW PROXYNET CONNECTION 7 LIMIT 5,", "5010"),
+    ("SHOW PROXYNET CONNECTION 7 LIMIT -5", "5010"),
+    ("SHOW PROXYNET CONNECTION 7 LIMIT 5 OFFSET", "5010"),
+    ("SHOW PROXYNET CONNECTION LIMIT 10", "5010"),
+    ("ALTER PROXYCONFIG SET a = 1", "set a to 1"),
+    ("ALTER PROXYCONFIG SET kill.timeout=2.5;", "set kill.timeout to 2.5"),
+    ("alter proxyconfig set `kill.timeout` = '2.5' -- a", "set kill.timeout to 2.5"),
+    ("ALTER PROXYCONFIG SET a =", "set a to"),
+    ("ALTER PROXYCONFIG SET a = ''", "set a to"),
+    ("ALTER PROXYCONFIG SET a", "5010"),
+    ("ALTER PROXYCONFIG SET a = 1, b = 2", "5010"),
+    ("ALTER PROXYCONFIG a = 1", "5010"),
+    ("ALTER PROXYCONFIG SET = 1", "5010"),
+    ("ALTER TABLE t ADD c INT", "server"),
 ]
 # Section 1.4, the last three lines of its table.
 ADMINISTRATOR = [
@@ -402,6 +432,15 @@ def describe(request: object) -> str:
             return _words("clusters", _like(pattern))
         case ConfigList(pattern=pattern):
             return _words("config", _like(pattern))
+        case SessionStatistics(number=number, pattern=pattern):
+            return _words("stat", _own(number), _like(pattern))
+        case VariableList(all=everything, number=number, pattern=pattern):
+            return _words("variables", "all" if everything else "", _own(number), _like(pattern))
+        case ConnectionList(thread=thread, offset=offset, count=count):
+            limits = "" if count is None else f"from {offset} to {offset + count}"
+            return _words("connections", "" if thread is None else thread, limits)
+        case ConfigChange(name=name, value=value):
+            return _words("set", name, "to", value)
         case StatisticList(pattern=pattern):
             return _words("statistics", _like(pattern))
     simple: dict[type, str] = {
@@ -427,7 +466,7 @@ class SpecGrammarTests(SynchronousTestCase):
             *builtin_statements(),
             *server_statements(clusters),
             processlist_statement(False),
-            *settings_statements(Settings(), 0.0, "pure Python"),
+            *settings_statements(LiveSettings(Settings()), 0.0, "pure Python"),
             statistics_statement(()),
         ]
 
@@ -478,9 +517,9 @@ class SpecGrammarTests(SynchronousTestCase):
         """What else there is."""
         self.check(StatementTable(self.statements), OTHERS)
 
-    def test_not_there_yet(self) -> None:
-        """What ODP has and we may have one day."""
-        self.check(StatementTable(self.statements), LATER)
+    def test_details(self) -> None:
+        """Statistics and variables of a session, connections, and changes of settings."""
+        self.check(StatementTable(self.statements), DETAILS)
 
     def test_administrator(self) -> None:
         """root@proxysys: nothing goes to a server, for there is none."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from attrs import Factory, define
+from attrs import Factory, define, evolve
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
@@ -17,12 +17,15 @@ from odptwist.snapshots import (
     AfterTransaction,
     Asker,
     ClientSessionSnapshot,
+    ConnectionSnapshot,
     EndedSession,
     KillOutcome,
     KillReport,
     KillScope,
     KillTarget,
     ServerSessionSnapshot,
+    SessionVariables,
+    Statistic,
     Verb,
     Versions,
 )
@@ -107,6 +110,9 @@ class FakeDirectory:
     error: SqlError | None = None
     allows: bool = True
     kills: list[Kill] = Factory(list)
+    counted: tuple[Statistic, ...] = ()
+    set_variables: SessionVariables = Factory(lambda: SessionVariables(()))
+    known_connections: tuple[ConnectionSnapshot, ...] = ()
 
     def sessions(self, asker: Asker) -> Deferred[Sequence[ClientSessionSnapshot]]:
         """Fire with all that are known, in their order."""
@@ -130,6 +136,20 @@ class FakeDirectory:
             if number == each.cs_id or (not exact and number in [s.server_sessid for s in each.server_sessions])
         ]
         return succeed(found[0]) if len(found) == 1 else fail(unknown_thread(number))
+
+    def statistics_of(self, asker: Asker, number: int, exact: bool = False) -> Deferred[Sequence[Statistic]]:
+        """Fire with what was set."""
+        return succeed(self.counted)
+
+    def variables(
+        self, asker: Asker, number: int, all_of_them: bool, exact: bool = False
+    ) -> Deferred[SessionVariables]:
+        """Fire with what was set, and an excuse if all were asked for."""
+        return succeed(evolve(self.set_variables, missing="busy" if all_of_them else ""))
+
+    def connections(self, asker: Asker) -> Deferred[Sequence[ConnectionSnapshot]]:
+        """Fire with all that are known, in their order."""
+        return succeed(self.known_connections)
 
     def processes(self, asker: Asker, full: bool) -> Deferred[Table]:
         """Fire with a list that tells whether it is the full one."""

@@ -72,7 +72,9 @@ def server_sessions(connection: Connection, number: int | str = "") -> dict[str,
 def server_session_at(connection: Connection, server: Server, number: int | str = "") -> dict[str, str]:
     """Return the attributes of the one server session that a client session has at a server."""
     (found,) = (
-        each for each in server_sessions(connection, number).values() if f":{each['server_port']}" in server.address
+        each
+        for each in server_sessions(connection, number).values()
+        if server.address.endswith(f":{each['server_port']}")
     )
     return found
 

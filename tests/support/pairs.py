@@ -201,7 +201,8 @@ class MariaDbMember(MariaDb):
 
     def __init__(self, base: Path, number: int) -> None:
         # What came from the primary must be in the replica's own log too: after a switch the other one reads it there.
-        super().__init__(base, f"server-id={number}", "log-bin=log", "log-slave-updates=1", "gtid-strict-mode=1")
+        logs = ("log-bin=log", "log-slave-updates=1", "gtid-strict-mode=1", "sync-binlog=1")
+        super().__init__(base, f"server-id={number}", *logs)
         self.read_only = False
 
     def _arguments(self) -> list[str]:

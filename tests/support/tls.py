@@ -61,6 +61,7 @@ class TlsEnd:
     Attributes:
         plain: what has come, decrypted.
         failure: why TLS ended, or None.
+        closed: whether the proxy has said that it says no more.
     """
 
     def __init__(self, house: House, peer: Peer, context: ssl.SSLContext, server: bool = False) -> None:
@@ -71,6 +72,7 @@ class TlsEnd:
         self.object = context.wrap_bio(self._incoming, self._outgoing, server)
         self.plain = b""
         self.failure: ssl.SSLError | None = None
+        self.closed = False
 
     def hello(self) -> bytes:
         """Return the first flight of a client."""
@@ -106,6 +108,7 @@ class TlsEnd:
             self.object.do_handshake()
             while data := self.object.read(1 << 16):
                 self.plain += data
+            self.closed = True
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as fault:
