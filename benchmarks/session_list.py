@@ -100,12 +100,16 @@ class Asker:
     def ask(self, text: str) -> int:
         """Return how many bytes the answer has."""
         self._socket.sendall((len(text) + 1).to_bytes(3, "little") + b"\0\x03" + text.encode())
-        size, end = 0, b""
-        while not (end[:3] == b"\x05\0\0" and end[4:5] == b"\xfe" and size > 500):  # the definitions end so, too
-            chunk = self._socket.recv(1 << 20)
-            size += len(chunk)
-            end = (end + chunk)[-9:]
-        return size
+        answer, place, ends = bytearray(), 0, 0
+        while ends < 2:  # one EOF behind the definitions, one behind the rows
+            answer += self._socket.recv(1 << 20)
+            while len(answer) - place > 4:
+                length = int.from_bytes(answer[place : place + 3], "little")
+                if answer[place + 4] == 0xFF:
+                    raise RuntimeError(f"{text}: {answer[place:]!r}")
+                ends += length == 5 and answer[place + 4] == 0xFE
+                place += length + 4
+        return len(answer)
 
 
 def measure(text: str, asker: Asker, proxy: Program, latest: Callable[[], list[float]], seconds: float) -> list[str]:

@@ -87,6 +87,19 @@ class TenantAccessPolicyTests(SynchronousTestCase):
             decision = TenantAccessPolicy().decide(asker, Verb.SEE_PROXY, 0, None)
             self.assertIs(decision, LETTERS[letter], (role, privileges))
 
+    def test_settings_are_for_those_with_super_in_tenant_sys(self) -> None:
+        """PROCESS shows them, and does not change them."""
+        table = [("sys", None, "?"), ("sys", Privileges.NONE, "-")]
+        table += [("sys", Privileges.PROCESS, "D"), ("sys", Privileges.SUPER, "A")]
+        table += [("user", privileges, "-") for privileges in PRIVILEGES.values()]
+        for role, privileges, letter in table:
+            asker = Asker(OWN_ID, ASKERS[role], privileges)
+            decision = TenantAccessPolicy().decide(asker, Verb.CHANGE_PROXY, 0, None)
+            self.assertIs(decision, LETTERS[letter], (role, privileges))
+        for user, letter in (("root", "A"), ("inspector", "D")):
+            own = Asker(OWN_ID, Identity(user, "proxysys", "ob1"))
+            self.assertIs(TenantAccessPolicy().decide(own, Verb.CHANGE_PROXY, 0, None), LETTERS[letter])
+
     def test_ones_own_session_is_known_by_its_number(self) -> None:
         """A session is its own even before it has said who it is, and after it has become somebody else."""
         for owner in (None, Identity("boss", "bank", "ob2")):

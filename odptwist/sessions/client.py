@@ -87,6 +87,22 @@ class ClientSession(Holding):
         statements: all that the client may ask, if it has no server; else None.
     """
 
+    __slots__ = (
+        "_keeper",
+        "_login",
+        "_mark_timer",
+        "_names",
+        "_privileges",
+        "_taken",
+        "_timer",
+        "cipher",
+        "identity",
+        "peer",
+        "proxy_sessid",
+        "statements",
+        "told",
+    )
+
     _log = Logger()
 
     def __init__(self, cs_id: int, surroundings: Surroundings, keeper: Keeper) -> None:

@@ -79,6 +79,41 @@ class Conversation(Session):
         counts: what else is counted.
     """
 
+    __slots__ = (
+        "_awaited",
+        "_client_full",
+        "_held",
+        "_held_for_client",
+        "_noted",
+        "_on_end",
+        "_paused",
+        "_server_full",
+        "_warned_at",
+        "_warning",
+        "bound",
+        "bytes_in",
+        "bytes_out",
+        "choosing",
+        "counts",
+        "cs_id",
+        "dialogue",
+        "doom",
+        "dressing",
+        "inserted_on",
+        "mark",
+        "observed",
+        "plan",
+        "rest_to",
+        "since",
+        "state",
+        "statement",
+        "status",
+        "tracker",
+        "transaction_since",
+        "transactions",
+        "unsent",
+    )
+
     _log = Logger()
     tracker: Any
 

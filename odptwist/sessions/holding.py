@@ -47,6 +47,8 @@ _OPTION_PREVENTS, _READ_ONLY_MODE, _READ_ONLY_TENANT = 1290, 1836, 4688
 class Holding(Reaching):
     """A conversation that chooses, finds and loses server sessions."""
 
+    __slots__ = ()
+
     _log = Logger()
 
     # -- which one serves ---------------------------------------------------------------------------------------------
@@ -293,6 +295,8 @@ class Holding(Reaching):
         so it may run elsewhere; not in a transaction, whose other statements would stay behind. And a server that has
         prepared as many statements as it can is asked to close one.
         """
+        if response[4:5] != b"\xff":
+            return False  # of several statements in one text, an earlier one has succeeded
         code = self.tracker.error
         if code == TOO_MANY_PREPARED:
             return self._prepare_again(session)

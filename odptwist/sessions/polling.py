@@ -33,9 +33,7 @@ _NEEDED = (
 
 def poll_lean(reactor: Any) -> bool:
     """Make an epoll reactor poll as described, from its next turn on; return whether it can."""
-    if type(reactor).__name__ != "EPollReactor" or not all(
-        hasattr(reactor, name) for name in _NEEDED
-    ):
+    if type(reactor).__name__ != "EPollReactor" or not all(hasattr(reactor, name) for name in _NEEDED):
         return False
     reactor.doIteration = _lean(reactor)
     return True

@@ -60,6 +60,20 @@ class Reaching(Conversation):
         binary: the prepared statements; None as long as there was none.
     """
 
+    __slots__ = (
+        "_again",
+        "_avoided",
+        "_lost",
+        "_reaching",
+        "_refused",
+        "_target",
+        "binary",
+        "choice",
+        "greeting",
+        "pool",
+        "repeatable",
+    )
+
     def __init__(self, cs_id: int, surroundings: Surroundings) -> None:
         super().__init__(cs_id, surroundings)
         self.repeatable = False

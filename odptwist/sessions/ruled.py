@@ -21,6 +21,11 @@ class RuledSession(ClientSession):
         watch: what they remember of it.
     """
 
+    __slots__ = (
+        "_rules",
+        "watch",
+    )
+
     def __init__(self, cs_id: int, surroundings: Surroundings, keeper: Keeper, rules: Rules) -> None:
         super().__init__(cs_id, surroundings, keeper)
         self.watch = Watch()

@@ -141,6 +141,36 @@ class ServerSession(Session):
         by_itself: whether the proxy logged in without the client.
     """
 
+    __slots__ = (
+        "_farewell",
+        "_inbox",
+        "_login",
+        "_made",
+        "_securing",
+        "address",
+        "agreed",
+        "by_itself",
+        "bytes_in",
+        "bytes_out",
+        "client",
+        "connected_at",
+        "encrypted",
+        "greeting",
+        "holds",
+        "keeper",
+        "killed",
+        "logged_in_at",
+        "owner",
+        "pickups",
+        "prepared",
+        "prepared_limit",
+        "server_sessid",
+        "ss_id",
+        "synced",
+        "transaction_lost",
+        "versions",
+    )
+
     _log = Logger()
 
     def __init__(self, ss_id: int, address: Address, surroundings: Surroundings) -> None:
@@ -388,8 +418,7 @@ class ServerSession(Session):
             if ended:
                 if tracker.error:
                     owner.counts.errors += 1
-                    # Of several statements in one text, an earlier one may have succeeded.
-                    if fresh and data[4:5] == b"\xff" and owner.takes_back(self, data):
+                    if fresh and owner.takes_back(self, data):
                         return
                 owner.transport.write(data)
                 owner.responded()

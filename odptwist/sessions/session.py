@@ -27,6 +27,15 @@ class Session(Protocol):
         began: when it began, on the reactor's clock.
     """
 
+    __slots__ = (
+        "_abort_timer",
+        "_gone",
+        "began",
+        "detail",
+        "reason",
+        "surroundings",
+    )
+
     transport: Any
 
     def __init__(self, surroundings: Surroundings) -> None:

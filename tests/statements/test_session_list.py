@@ -38,7 +38,7 @@ LISTS: list[tuple[str, list[int] | int]] = [
     ("SHOW PROXYSESSION WHERE Id > 7", [8, 9]),
     ("SHOW PROXYSESSION WHERE (Id > 7) ORDER BY Id DESC", [9, 8]),
     ("SHOW FULL PROXYSESSION WHERE User = 'app' ORDER BY seconds", [8, 9]),
-    ("SHOW FULL PROXYSESSION WHERE User = \"app\" ORDER BY seconds DESC, Id LIMIT 1 -- x", [9]),
+    ('SHOW FULL PROXYSESSION WHERE User = "app" ORDER BY seconds DESC, Id LIMIT 1 -- x', [9]),
     ("SHOW PROXYSESSION WHERE 1 LIMIT 0", []),
     ("SHOW PROXYSESSION WHERE 1 LIMIT 2", [7, 8]),
     ("SHOW PROXYSESSION WHERE activity = 'busy' OR db IS NOT NULL", [8, 9]),
