@@ -338,6 +338,7 @@ def load_settings(
     options: list[str] = []
     given_ports = _given(options, "--port", check_port, ports)
     given_servers = _given(options, "--server", parse_address, servers)
+    given_certificates = _given(options, "--tls", check_not_empty, () if certificate is None else (certificate,))
     given_names = _given(options, "--cluster-name", check_name, () if cluster_name is None else (cluster_name,))
 
     file = ConfigFile.read(path) if path else ConfigFile()
@@ -364,7 +365,7 @@ def load_settings(
     if tables.kill.password and not tables.kill.user and not file.is_faulty(("kill", "user")):
         file.fault(("kill", "password"), "needs kill.user")
     _check_proxy_id(file, tables)
-    tls = _tls(file, tables.tls, certificate)
+    tls = _tls(file, tables.tls, *given_certificates)
     if faults := [*options, *file.faults]:
         raise ConfigError(*faults)
     return Settings(
@@ -406,9 +407,9 @@ def _check_proxy_id(file: ConfigFile, tables: _Tables) -> None:
         file.fault(("proxy_id",), "must not be 0 where client_session_id_version is 2: servers have such ids too")
 
 
-def _tls(file: ConfigFile, table: TlsSettings, certificate: str | None) -> TlsSettings:
-    """Return how TLS is offered to clients; `certificate` is the command line's."""
-    if certificate is not None:
+def _tls(file: ConfigFile, table: TlsSettings, certificate: str = "") -> TlsSettings:
+    """Return how TLS is offered to clients; `certificate` is the command line's, empty if it has none."""
+    if certificate:
         table = evolve(table, certificate=certificate, key="")
     elif table.certificate == AUTO_CERTIFICATE and table.key:
         file.fault(("tls", "key"), "cannot stand beside a certificate that is made at the start")

@@ -166,8 +166,8 @@ class ClientSessionSnapshot:
     `pins` say why its server session cannot be replaced without a loss, and `bar` why the proxy cannot open another
     one for it (empty where it can).
     `using_ssl` is about the client's connection. `worker` is the number of the proxy's process. `command` names the
-    command that runs now or ran last, as SHOW PROCESSLIST does; empty before the first. `being_killed` says that it ends
-    with its transaction or statement. `bytes_in` came from the client and `bytes_out` went to it, after the login;
+    command that runs now or ran last, as SHOW PROCESSLIST does; empty before the first. `being_killed` says that it
+    ends with its transaction or statement. `bytes_in` came from the client and `bytes_out` went to it, after the login;
     `statements` counts the commands that were answered or are in flight. `client` and `client_version` are what the
     client's library calls itself. `cipher` is the TLS version and cipher of its connection, empty without TLS.
     """

@@ -366,8 +366,8 @@ def _is_plain(data: bytes) -> bool:
     Not plain are user variables, executable comments, second statements, functions that leave something behind, and
     the marks of proxy statements (`IMarkedStatement`): `connection_id`, `proxy_version` and `proxysession`.
 
-    A number `in data` and `find` are two to five times as fast as `b"@" in data`: there CPython tries first whether that
-    is a number. An `x` is rare, so most texts need not be searched for `proxysession`.
+    A number `in data` and `find` are two to five times as fast as `b"@" in data`: there CPython tries first whether
+    that is a number. An `x` is rare, so most texts need not be searched for `proxysession`.
     """
     if _AT in data or _SEMICOLON in data or data.find(b"/*") >= 0:
         return False

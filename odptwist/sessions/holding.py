@@ -67,7 +67,7 @@ class Holding(Reaching):
         statement = None
         if self.binary is not None:
             try:
-                self.dressing |= self.binary.begin(command)
+                self.dressing = self.binary.begin(command) or command[4] == COM_CHANGE_USER
             except SqlError as refusal:
                 self.refuse_exchange(refusal)
                 return False

@@ -20,7 +20,7 @@ from odptwist.statements.grammar import TokenStream
 from odptwist.statements.servers import check_may_see_proxy
 
 _TINY, _LONG, _LONGLONG, _VARCHAR = ColumnType.TINY, ColumnType.LONG, ColumnType.LONGLONG, ColumnType.VARCHAR
-_COLUMNS = tuple(
+CONNECTION_COLUMNS = tuple(
     Column(name, kind)
     for name, kind in (
         ("thread_id", _LONGLONG),
@@ -90,7 +90,7 @@ class ShowConnections:
 
     def columns(self, request: object) -> Sequence[Column]:
         """Return the 25 columns."""
-        return _COLUMNS
+        return CONNECTION_COLUMNS
 
     def answer(self, request: object, asker: Asker, directory: ISessionDirectory) -> Deferred[Answer]:
         """Fire with a row for each connection of the sessions that the asker may see; fail with 1227."""
@@ -100,7 +100,7 @@ class ShowConnections:
         await check_may_see_proxy(asker, directory)
         found = [each for each in await directory.connections(asker) if request.thread in (None, each.tid)]
         end = None if request.count is None else request.offset + request.count
-        return Table(_COLUMNS, tuple(_list_connection(each) for each in found[request.offset : end]))
+        return Table(CONNECTION_COLUMNS, tuple(_list_connection(each) for each in found[request.offset : end]))
 
 
 def _take_limit(stream: TokenStream, thread: int) -> ConnectionList:

@@ -18,7 +18,7 @@ from odptwist.statements.grammar import TokenStream
 from odptwist.statements.like import like
 from odptwist.statements.sessions import take_number_and_pattern
 
-_COLUMNS = (Column("stat_name", ColumnType.VARCHAR), Column("value", ColumnType.LONGLONG))
+STATISTIC_COLUMNS = (Column("stat_name", ColumnType.VARCHAR), Column("value", ColumnType.LONGLONG))
 _SIZES = ("100", "1K", "3K", "5K", "10K", "1M", "inf")
 _SPEEDS = ("100", "1K", "10K", "100K", "1M", "10M", "100M")
 _SYNCHRONISED = (
@@ -110,7 +110,7 @@ class ShowSessionStatistics:
 
     def columns(self, request: object) -> tuple[Column, ...]:
         """Return the two columns."""
-        return _COLUMNS
+        return STATISTIC_COLUMNS
 
     def answer(self, request: object, asker: Asker, directory: ISessionDirectory) -> Deferred[Answer]:
         """Fire with a row for each statistic; fail with 1094 as the directory does."""
@@ -121,4 +121,6 @@ class ShowSessionStatistics:
         number = asker.cs_id if request.number is None else request.number
         counted = await directory.statistics_of(asker, number, exact=own)
         values = {each.name: each.value for each in counted}
-        return Table(_COLUMNS, tuple((name, values.get(name, 0)) for name in STATISTICS if like(name, request.pattern)))
+        return Table(
+            STATISTIC_COLUMNS, tuple((name, values.get(name, 0)) for name in STATISTICS if like(name, request.pattern))
+        )

@@ -18,7 +18,7 @@ from odptwist.statements.grammar import TokenStream
 from odptwist.statements.like import like
 from odptwist.statements.sessions import take_number_and_pattern
 
-_COLUMNS = tuple(
+VARIABLE_COLUMNS = tuple(
     Column(name, ColumnType.VARCHAR)
     for name in ("variable_name", "value", "info", "modified_type", "sys_variable_flag")
 )
@@ -51,7 +51,7 @@ class ShowSessionVariables:
 
     def columns(self, request: object) -> tuple[Column, ...]:
         """Return the five columns."""
-        return _COLUMNS
+        return VARIABLE_COLUMNS
 
     def answer(self, request: object, asker: Asker, directory: ISessionDirectory) -> Deferred[Answer]:
         """Fire with a row for each variable, and one that says what is missing; fail with 1094."""
@@ -64,7 +64,7 @@ class ShowSessionVariables:
         rows = [_list(each, request.all) for each in found.variables if like(each.name, request.pattern)]
         if found.missing:
             rows.append(("", "", found.missing, "", ""))
-        return Table(_COLUMNS, tuple(rows))
+        return Table(VARIABLE_COLUMNS, tuple(rows))
 
 
 def _list(variable: SessionVariable, among_all: bool) -> tuple[str, str, str, str, str]:

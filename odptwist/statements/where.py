@@ -28,7 +28,7 @@ COLUMN_NAMES = tuple(COLUMNS)
 class Condition:
     """One boolean expression over the columns of `proxysession`.
 
-    It holds some 35 KiB until `close`, and is bound to the thread that made it. `select` of one session takes 2 to 6
+    It holds some 35 KiB until `close`. `select` of one session takes 2 to 6
     microseconds for a simple expression: only the columns that the expression names are looked at.
 
     Args:

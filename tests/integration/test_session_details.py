@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any
 
+import pymysql
 import pytest
 from pymysql.connections import Connection
 from pymysql.cursors import DictCursor
@@ -102,7 +104,8 @@ def test_a_busy_session_is_not_waited_for(server: Server, connect: Connect, dire
     assert statistics(looker, number)["server_requests"] == statistics(looker, number)["server_responses"] + 1
     assert time.monotonic() - began < 2
     query(looker, f"KILL QUERY {number}")
-    assert not running.running or running.result(3) is not None
+    with suppress(pymysql.MySQLError):  # MariaDB answers with a row, seekdb with an error
+        running.result()
 
 
 def test_connections(connect: Connect, server: Server) -> None:

@@ -350,8 +350,7 @@ class ServerTlsTests(Certified):
         self.assertEqual(request[3], 1)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.file)
-        end = TlsEnd(self.house, server, context, server=True)
-        end._read = len(request)
+        end = TlsEnd(self.house, server, context, server=True, start=len(request))
         end.run()
         return end
 

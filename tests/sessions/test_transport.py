@@ -6,6 +6,7 @@ import socket
 from typing import Any
 
 from twisted.internet import abstract, tcp, unix
+from twisted.internet.main import CONNECTION_DONE
 from twisted.internet.protocol import ClientFactory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
@@ -115,6 +116,19 @@ class DirectWriteTests(SynchronousTestCase):
         self.transport.write(b"x")
         self.transport.write(b"x" * 100)
         self.assertIsNotNone(self.transport.doWrite())
+
+    def test_close_under_tls(self) -> None:
+        """Under TLS, too, the connection closes as soon as our own farewell is out, whatever the peer says."""
+
+        class Tls:
+            def loseConnection(self) -> None:
+                abstract.FileDescriptor.write(transport, b"farewell")
+
+        transport = self.transport
+        transport.TLS, transport.protocol = True, Tls()
+        transport.loseConnection()
+        self.assertIs(transport.doWrite(), CONNECTION_DONE)
+        self.assertEqual(self.read(), b"farewell")
 
     def test_nothing_is_written_after_the_end(self) -> None:
         """A write after loseConnection is not sent directly past what still waits."""

@@ -62,12 +62,21 @@ class TlsEnd:
         plain: what has come, decrypted.
         failure: why TLS ended, or None.
         closed: whether the proxy has said that it says no more.
+
+    Args:
+        house: with the proxy's end.
+        peer: whose wire it is.
+        context: of Python's.
+        server: whether this end is the server.
+        start: how many bytes of the proxy come before TLS; None: all that it has written.
     """
 
-    def __init__(self, house: House, peer: Peer, context: ssl.SSLContext, server: bool = False) -> None:
+    def __init__(
+        self, house: House, peer: Peer, context: ssl.SSLContext, server: bool = False, start: int | None = None
+    ) -> None:
         self._house = house
         self._wire: Any = peer.wire
-        self._read = len(self._wire.written)
+        self._read = len(self._wire.written) if start is None else start
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.object = context.wrap_bio(self._incoming, self._outgoing, server)
         self.plain = b""
