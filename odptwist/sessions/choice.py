@@ -30,6 +30,7 @@ _GTIDS = re.compile(r"[0-9,-]+")
 _READING, _NEUTRAL, _ABOUT_THE_LAST, _WRITING = Kind.READ, Kind.NEUTRAL, Kind.LAST, Kind.WRITE
 _ANY, _PRIMARY, _REPLICA = Purpose.LOGIN, Purpose.WRITE, Purpose.READ
 _NEVER = ReadPolicy.PRIMARY
+_WHEREVER = ReadPolicy.REPLICA_FIRST
 # Seconds for which a session leaves a server alone that had no room for it, or did not know its account.
 _AVOIDED_FOR = 2.0
 
@@ -50,6 +51,7 @@ class Choice:
         "_generation",
         "_identity",
         "_missed_since",
+        "_policy",
         "_position",
         "_surroundings",
         "_wrote_at",
@@ -62,6 +64,7 @@ class Choice:
     def __init__(self, surroundings: Surroundings, identity: Identity) -> None:
         self._surroundings = surroundings
         self._identity = identity
+        self._policy = surroundings.clusters.read_policy(identity.cluster)
         self._generation = -1
         self._avoids_until: float | None = None
         self._addresses: dict[Purpose, Address | None] = {}
@@ -98,15 +101,15 @@ class Choice:
         return True
 
     def _may_leave(self, weak: bool | None, state: SessionState) -> bool:
-        policy = self._surroundings.clusters.read_policy(self._identity.cluster)
+        policy = self._policy
         if policy is _NEVER:
             return False
         if weak is None:
-            consistency = state.value_of("ob_read_consistency")
+            consistency = state.value_of("ob_read_consistency") if state.settings else ""
             if consistency:
                 weak = consistency.strip("'\"").upper() in ("WEAK", "2")
             else:
-                weak = policy is ReadPolicy.REPLICA_FIRST
+                weak = policy is _WHEREVER
         if not weak:
             return False
         wrote = self.wrote_on

@@ -183,7 +183,7 @@ class Conversation(Session):
     @property
     def command_count(self) -> int:
         """How many commands were answered, by a server or the proxy, or are in flight."""
-        return self.counts.answers + (self.tracker.number if self.tracker is not None else 0)
+        return self.counts.answers + self.counts.commands(self.tracker.number if self.tracker is not None else 0)
 
     @property
     def reads(self) -> bool:
@@ -262,10 +262,11 @@ class Conversation(Session):
         if self.tracker.number != self._noted:
             self._noted = self.tracker.number
             self._note(data[4:_SHOWN_END])
+            if self.choosing and not self.choose(data):
+                self.counts.taken += 1
+                return
             if len(data) > SMALL or data[4:8] not in SELECTS:
                 self.counts.asked(data)
-            if self.choosing and not self.choose(data):
-                return
         elif not self.tracker.awaiting:
             # The rest of a long piece of long data, the only command without an answer that may be so long.
             if self.rest_to is not None and self.rest_to.reason is None:

@@ -33,6 +33,7 @@ class Counts:
     Attributes:
         answers: how many commands the proxy has answered itself.
         again: how many exchanges of a server were begun once more.
+        taken: how many were begun as a server's, and answered by the proxy.
         responses: how many responses of servers there were of each class of sizes.
         errors: how many responses of servers ended with an error.
         told: bytes to the client up to the end of the last response, or answer of the proxy's own.
@@ -53,17 +54,22 @@ class Counts:
         "idle",
         "own",
         "responses",
+        "taken",
         "told",
         "transactions",
     )
 
     def __init__(self) -> None:
-        self.again = self.answers = self.errors = self.told = 0
+        self.again = self.answers = self.errors = self.taken = self.told = 0
         self.responses = [0] * len(_SIZE_NAMES)
         self.busy = self.own = self.idle = self.transactions = self._busy_before = 0.0
         # Kinds, sizes and the large ones, of the commands that are not small and SELECT.
         self._requests: list[int] | None = None
         self._rare: dict[str, float] = {}
+
+    def commands(self, exchanges: int) -> int:
+        """Return how many commands were for servers, given how many exchanges have begun."""
+        return exchanges - self.again - self.taken
 
     def asked(self, command: bytes) -> None:
         """Be shown a command for a server, unless it begins as `SELECTS` and is not longer than `SMALL`.
@@ -201,7 +207,7 @@ def statistics_of(session: Counted) -> tuple[Statistic, ...]:
         ("client_response_total_size", session.bytes_out),
     )
     servers = (each for server in session.server_sessions for each in _of_server(server))
-    for name, amount in (*own, *counts.numbers(session.command_count - counts.answers - counts.again), *servers):
+    for name, amount in (*own, *counts.numbers(session.command_count - counts.answers), *servers):
         found[name] = found.get(name, 0) + amount
     return tuple(
         Statistic(name, round(amount * 1_000_000_000) if name.endswith("_time") else int(amount))

@@ -15,8 +15,8 @@ _QUESTIONS = (b"\xfe", b"\x01")
 def guard_login(server: ServerSession, client_secure: bool) -> None:
     """Look at what a server session says next, until it has said OK or ERR.
 
-    A question that must not reach the client becomes an error for it, and the end of the server session, which waits for
-    an answer.
+    A question that must not reach the client becomes an error for it, and the end of the server session, which waits
+    for an answer.
     """
     guard, deframer = QuestionGuard(), Deframer(DIALOGUE_LIMIT)
 

@@ -69,6 +69,7 @@ class Holding(Reaching):
             try:
                 self.dressing = self.binary.begin(command) or command[4] == COM_CHANGE_USER
             except SqlError as refusal:
+                self.counts.answers += 1
                 self.refuse_exchange(refusal)
                 return False
             statement = self.binary.statement
@@ -130,7 +131,7 @@ class Holding(Reaching):
         if choice is None or bound is None or not self.repeatable:
             return
         address = choice.address()
-        if bound.address == address and not self._must_ask(bound):
+        if (bound.address is address or bound.address == address) and not self._must_ask(bound):
             return
         if address is None and not choice.awaits_primary():
             return

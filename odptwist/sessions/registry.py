@@ -34,7 +34,7 @@ from odptwist.sessions.processlist import Owned, ask_processes, tell_processes
 from odptwist.sessions.ruled import RuledSession
 from odptwist.sessions.server import ServerSession
 from odptwist.sessions.surroundings import Surroundings
-from odptwist.sessions.variables import all_variables, set_variables
+from odptwist.sessions.variables import variables_of
 from odptwist.snapshots import (
     Address,
     AfterTransaction,
@@ -223,19 +223,7 @@ class Registry(ServerFactory):
 
     async def _variables(self, asker: Asker, number: int, all_of_them: bool, exact: bool) -> SessionVariables:
         session, _ = await self._find(asker, number, exact)
-        missing = ""
-        if all_of_them:
-            server = session.bound or next(iter(session.pool), None)
-            if session.cs_id != asker.cs_id:
-                missing = "the server is asked for one's own session only"
-            elif server is None or server.in_dialogue:
-                missing = "there is no server session to ask now"
-            else:
-                try:
-                    return SessionVariables(tuple(await all_variables(session.state, server)))
-                except OdpError as fault:
-                    missing = f"the server could not be asked: {fault}"
-        return SessionVariables(tuple(set_variables(session.state)), missing)
+        return await variables_of(session, all_of_them, may_ask=session.cs_id == asker.cs_id)
 
     def connections(self, asker: Asker) -> Deferred[Sequence[ConnectionSnapshot]]:
         """Fire with the connections of the sessions that the asker may see; see `ISessionDirectory`."""

@@ -6,11 +6,12 @@ Source: spec section 3.3.
 from __future__ import annotations
 
 import re
+from typing import Protocol
 
-from odptwist.errors import SqlError
+from odptwist.errors import OdpError, SqlError
 from odptwist.machines.session_state import HOT_VARIABLES, SessionState
 from odptwist.sessions.server import ServerSession
-from odptwist.snapshots import SessionVariable, VariableKind
+from odptwist.snapshots import SessionVariable, SessionVariables, VariableKind
 from odptwist.wire.primitives import decode_text
 
 _INSERT_IDS = frozenset(("last_insert_id", "identity"))
@@ -37,13 +38,39 @@ def set_variables(state: SessionState) -> list[SessionVariable]:
     return [*(SessionVariable(name, value, _kind(name)) for name, value in found.items()), *users]
 
 
-async def all_variables(state: SessionState, server: ServerSession) -> list[SessionVariable]:
-    """Return the variables that a client has set, and in front of its user variables all that its server tells.
+class Holder(Protocol):
+    """A client session, as far as its variables are concerned."""
 
-    Raises:
-        SqlError: the server refuses.
-        ServerSessionLost: the server session ended over the question.
+    state: SessionState
+    bound: ServerSession | None
+    pool: tuple[ServerSession, ...]
+
+
+async def variables_of(session: Holder, all_of_them: bool, may_ask: bool) -> SessionVariables:
+    """Return the variables of a client session.
+
+    Args:
+        session: whose.
+        all_of_them: not only those that the client has set.
+        may_ask: whether the client waits for this, so that its server session is free for a question.
     """
+    missing = ""
+    if all_of_them:
+        server = session.bound or next(iter(session.pool), None)
+        if not may_ask:
+            missing = "the server is asked for one's own session only"
+        elif server is None or server.in_dialogue:
+            missing = "there is no server session to ask now"
+        else:
+            try:
+                return SessionVariables(tuple(await _all_variables(session.state, server)))
+            except OdpError as fault:
+                missing = f"the server could not be asked: {fault}"
+    return SessionVariables(tuple(set_variables(session.state)), missing)
+
+
+async def _all_variables(state: SessionState, server: ServerSession) -> list[SessionVariable]:
+    """Return the variables that a client has set, and in front of its user variables all that its server tells."""
     result = await server.query("SHOW SESSION VARIABLES")
     if result.error is not None:
         raise SqlError(result.error.code, result.error.sqlstate, result.error.message)

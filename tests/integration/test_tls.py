@@ -23,7 +23,16 @@ from tests.support.certificates import Authority  # noqa: E402
 from tests.support.proxy_process import ScriptedServerProcess  # noqa: E402
 from tests.support.raw_client import CAPABILITIES, Closed, RawClient  # noqa: E402
 from tests.support.scripted_server import On, Script, Send, Step, When  # noqa: E402
-from tests.support.servers import Background, MariaDb, Proxy, Server, find_module, wait_until  # noqa: E402
+from tests.support.servers import (  # noqa: E402
+    Background,
+    MariaDb,
+    Proxy,
+    Server,
+    TcpServer,
+    find_module,
+    seekdb_arguments,
+    wait_until,
+)
 from tests.support.sessions import Stall, query  # noqa: E402
 
 MIB = 1024
@@ -320,6 +329,41 @@ def test_server_without_tls(mariadb: Server, start_with: Callable[[str], Proxy])
     with pytest.raises(pymysql.MySQLError) as caught:
         proxy.connect()
     assert (caught.value.args[0], "does not offer TLS" in caught.value.args[1]) == (1429, True)
+
+
+class TlsSeekdb(TcpServer):
+    """An OceanBase kernel on a TCP port, with the certificates of its `wallet` directory."""
+
+    name = "seekdb"
+    numbers_apart = 0
+
+    def _arguments(self) -> list[str]:
+        parameters = ("memory_budget=1G", "log_disk_size=2G", "ssl_client_authentication=true")
+        return [*seekdb_arguments(self.base, *parameters), "-P", str(self.port)]
+
+
+def test_seekdb(
+    directory: Callable[[], Path], start_with: Callable[[str], Proxy], files: Path, authority: Authority
+) -> None:
+    """OceanBase's kernel is talked to by TLS, and its certificate is checked."""
+    server = TlsSeekdb(directory())
+    certificate, key = authority.issue("localhost", "127.0.0.1")
+    wallet = server.base / "wallet"
+    wallet.mkdir()
+    for name, content in ("ca", authority.pem), ("server-cert", certificate), ("server-key", key):
+        (wallet / f"{name}.pem").write_bytes(content)
+    try:
+        server.start()
+        for ca in "ca.pem", "other.pem":
+            proxy = start_with(settings(server, f'server_tls = "verify_full"\nserver_ca = "{files / ca}"'))
+            if ca == "ca.pem":
+                with proxy.connect() as client:
+                    assert query(client, "SELECT 1") == [(1,)]
+            else:
+                with pytest.raises(pymysql.MySQLError, match="certificate verify failed"):
+                    proxy.connect()
+    finally:
+        server.stop()
 
 
 # -- passwords --------------------------------------------------------------------------------------------------------
