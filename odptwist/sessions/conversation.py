@@ -292,9 +292,9 @@ class Conversation(Session):
     def responded(self) -> None:
         """Be told that the response in flight has ended and was passed on."""
         tracker = self.tracker
-        counts = self.counts
-        counts.responses[bisect_left(SIZES, self.bytes_out - counts.told)] += 1
-        counts.told = self.bytes_out
+        counts, told = self.counts, self.bytes_out
+        counts.responses[bisect_left(SIZES, told - counts.told)] += 1
+        counts.told = told
         if tracker.status != self.status:
             self._status_changed(tracker.status)
         if self._on_end is not None:

@@ -109,6 +109,19 @@ class CountingTests(SynchronousTestCase):
         self.assertEqual(counted["client_completed_requests"], 2)
         self.assertGreater(counted["client_response_total_size"], counted["server_response_total_size"])
 
+    def test_prepared_statements_of_the_proxys_own(self) -> None:
+        """Each of their commands is one request, and internal, although the first look takes it for the server's."""
+        self.client.command(c.COM_STMT_PREPARE, b"SHOW PROXYNET CONNECTION ?")
+        (prepared, *_) = self.client.payloads()
+        number = prepared[1:5]
+        parameter = b"\0\1\x08\0" + (1).to_bytes(8, "little")
+        self.client.command(c.COM_STMT_EXECUTE, number + b"\0\1\0\0\0" + parameter)
+        self.client.command(c.COM_STMT_EXECUTE, b"\x63\0\0\0\0\1\0\0\0")
+        self.house.turn()
+        counted = self.counted()
+        self.assertEqual([counted["client_internal_requests"], counted["client_requests"]], [3, 3])
+        self.assertNotIn("server_requests", counted)
+
     def test_errors(self) -> None:
         """Responses that end with an error are counted."""
         self.client.query(b"SELECT 1")

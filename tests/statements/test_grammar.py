@@ -16,8 +16,10 @@ from odptwist.statements.kill import KillRequest
 from odptwist.statements.query import QueryText
 from odptwist.statements.read_stale import ReadStaleList
 from odptwist.statements.session_list import SessionList
+from odptwist.statements.session_statistics import SessionStatistics
 from odptwist.statements.sessions import SessionAttributes
 from odptwist.statements.table import StatementTable
+from odptwist.statements.variables import VariableList
 
 LIST = SessionList()
 BAD = 5010
@@ -83,10 +85,12 @@ TEXTS: list[tuple[str, object]] = [
     ("SHOW PROXYSESSIONS ATTRIBUTE", BAD),
     ("SHOW PROXYSESSION_ATTRIBUTE", BAD),
     ("SHOW PROXYSESSION7", BAD),
-    ("SHOW PROXYSESSION STAT", BAD),
-    ("SHOW PROXYSESSION STAT 7", BAD),
-    ("SHOW PROXYSESSION VARIABLES", BAD),
-    ("SHOW PROXYSESSION VARIABLES ALL 7", BAD),
+    ("SHOW PROXYSESSION STAT", SessionStatistics(None)),
+    ("SHOW PROXYSESSION STAT 7 8", BAD),
+    ("SHOW PROXYSESSION STATS", BAD),
+    ("SHOW PROXYSESSION VARIABLES", VariableList(False, None)),
+    ("SHOW PROXYSESSION VARIABLES ALL 7", VariableList(True, 7)),
+    ("SHOW PROXYSESSION VARIABLES 7 ALL", BAD),
     ("SHOW PROXYSESSION READ_STALE", ReadStaleList()),
     ("SHOW PROXYSESSION READ STALE", BAD),
     ("SHOW PROXYSESSION /*!40101 LIKE 'x' */", BAD),

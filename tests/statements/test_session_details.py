@@ -24,6 +24,7 @@ from odptwist.snapshots import (
 from odptwist.statements.connections import ShowConnections
 from odptwist.statements.session_statistics import STATISTICS, ShowSessionStatistics
 from odptwist.statements.variables import ShowSessionVariables
+from odptwist.wire.resultset import encode_table
 from tests.support.directory import ROOT, FakeDirectory
 
 ASKER = Asker(7, ROOT)
@@ -186,6 +187,11 @@ class ShowConnectionsTests(Asking):
         self.assertEqual((rows[0]["read_ndone"], rows[0]["write_nbyte"], rows[0]["write_ndone"]), (300, 500, 480))
         self.assertEqual([row["shutdown"] for row in rows], [0, 0, 1])
         self.assertEqual(rows[0]["alive_time(sec)"], 61)
+
+    def test_prepared(self) -> None:
+        """The binary protocol takes all of its types."""
+        table = self.ask("SHOW PROXYNET CONNECTION 99 LIMIT 1")
+        self.assertIn(b"client session 7", encode_table(table, 1, 0, binary=True))
 
     def test_limits(self) -> None:
         """A thread and a part of its connections can be chosen."""

@@ -374,6 +374,9 @@ ADMINISTRATOR = [
     ("KILL PROXYSESSION 7 16", "kill 7 16"),
     ("SHOW PROCESSLIST", "processes"),
     ("SHOW PROXYCONFIG", "config"),
+    ("ALTER PROXYCONFIG SET a = 1", "set a to 1"),
+    ("SHOW PROXYSESSION STAT 7", "stat 7"),
+    ("ALTER TABLE t ADD c INT", "5010"),
     ("SET autocommit = 1", "ok"),
     ("SET NAMES utf8mb4", "ok"),
     ("BEGIN", "ok"),
@@ -400,6 +403,7 @@ INSPECTOR = [
     ("KILL PROXYSESSION 7", "5010"),
     ("KILL QUERY 7", "5010"),
     ("KILL PROXYSESSION WHERE Id = 7", "5010"),
+    ("ALTER PROXYCONFIG SET a = 1", "5010"),
     ("SELECT * FROM t", "5010"),
 ]
 
