@@ -1,4 +1,4 @@
-"""Settings: the TOML file, the command line, and the checks that both pass through.
+"""Where settings come from: the TOML file, the command line, and the checks that both pass through.
 
 A fault names its key and, in a file, its line; all faults are reported at once. No secret is in any of them.
 """
@@ -23,230 +23,42 @@ from odptwist.config_spellings import (
     one_of,
     parse_account,
     parse_address,
-    parse_own_verifier,
     parse_proxy_id,
     parse_verifier,
 )
 from odptwist.errors import ConfigError, SqlError
 from odptwist.identity import UserName
+from odptwist.settings import (
+    AUTO_CERTIFICATE,
+    DEFAULT_CLUSTER,
+    DEFAULT_DATA_DIR,
+    DEFAULT_ID_VERSION,
+    DEFAULT_KILLER,
+    DEFAULT_PORT,
+    DEFAULT_RATE_LIMIT,
+    DEFAULT_TENANTS,
+    AccountSettings,
+    AdminSettings,
+    ClusterSettings,
+    HealthSettings,
+    HistorySettings,
+    KillSettings,
+    RoleSettings,
+    RoutingSettings,
+    RuleSettings,
+    ServerSettings,
+    ServiceAccountSettings,
+    Settings,
+    TlsSettings,
+)
 from odptwist.snapshots import Address, Privileges, ReadPolicy, Role, RuleAction, TlsMode
 
-DEFAULT_PORT = "2883"
-DEFAULT_CLUSTER = "odp"
-DEFAULT_DATA_DIR = "odp-data"
-DEFAULT_TENANTS = ("sys",)
-DEFAULT_KILLER = "kill"
-DEFAULT_ID_VERSION = 1
-AUTO_CERTIFICATE = "auto"
-"""Stands for a certificate that the proxy makes at its start and signs itself."""
-
 _ROLES = {"auto": None, "primary": Role.PRIMARY, "replica": Role.REPLICA}
-_TLS_VERSIONS = {version: version for version in ("1.2", "1.3")}
 _TLS_MODES = {mode.value: mode for mode in TlsMode}
 _VERIFYING = (TlsMode.VERIFY_CA, TlsMode.VERIFY_FULL)
 _POLICIES = {policy.value: policy for policy in ReadPolicy}
 _PRIVILEGES = {"PROCESS": Privileges.PROCESS, "SUPER": Privileges.SUPER}
 _ACTIONS = {action.value: action for action in RuleAction}
-_RATE_LIMIT = 60
-_Rate = Annotated[int, Between(0, 100_000, "actions a minute")]
-
-
-@frozen
-class ServerSettings:
-    """One server of a cluster.
-
-    `role` is None where it is to be found out. `weight` is its share of reads among its kind. `killer` is the name of
-    an `IBackendKiller`.
-    """
-
-    address: Address
-    role: Role | None = None
-    weight: int = 1
-    killer: str = DEFAULT_KILLER
-
-
-@frozen
-class ClusterSettings:
-    """One cluster; without servers it is served by the embedded one.
-
-    `server_tls` is about servers that are not on a Unix socket; `server_ca` is a file of certificates, or empty.
-    """
-
-    name: str
-    servers: tuple[ServerSettings, ...] = ()
-    tenants: tuple[str, ...] = DEFAULT_TENANTS
-    read_policy: ReadPolicy = ReadPolicy.PRIMARY
-    server_tls: TlsMode = TlsMode.DISABLED
-    server_ca: str = ""
-
-
-@frozen
-class AccountSettings:
-    """A user whose client sessions may have further server sessions, because the proxy can check the password itself.
-
-    `tenant` and `cluster` are None for any. `verifier` is SHA1(SHA1(password)), 20 bytes.
-    """
-
-    user: str
-    tenant: str | None
-    cluster: str | None
-    verifier: bytes = field(repr=False)
-
-
-@frozen
-class RoleSettings:
-    """A user whom the proxy takes to have privileges, beside those that the server grants.
-
-    `tenant` and `cluster` are None for any.
-    """
-
-    user: str
-    tenant: str | None
-    cluster: str | None
-    privileges: Privileges
-
-
-@frozen
-class AdminSettings:
-    """The accounts of the proxy's own, `root@proxysys` and `inspector@proxysys`.
-
-    `password_sha1` and `inspector_password_sha1` are verifiers as in `AccountSettings`; None: nobody can log in.
-    `allow_from_anywhere`: also from addresses that are neither loopback nor private.
-    """
-
-    password_sha1: Annotated[bytes | None, Read(parse_own_verifier)] = field(default=None, repr=False)
-    inspector_password_sha1: Annotated[bytes | None, Read(parse_own_verifier)] = field(default=None, repr=False)
-    allow_from_anywhere: bool = False
-
-
-@frozen
-class ServiceAccountSettings:
-    """The proxy's own account on the servers; the password may be empty."""
-
-    user: str
-    password: str = field(repr=False)
-
-
-@frozen
-class KillSettings:
-    """How statements are stopped on servers.
-
-    `user` and `password` are an account for what neither the asker's nor the victim's can stop; no `user`: there is
-    none. `timeout` is for a server's answer, in seconds. `abandoned`: whether a statement is stopped when its client
-    has gone.
-    """
-
-    user: str = ""
-    password: str = field(default="", repr=False)
-    timeout: Annotated[float, Between(0.1, 3600, "seconds")] = 5.0
-    abandoned: bool = True
-
-
-@frozen
-class HistorySettings:
-    """What is remembered of sessions that have ended: the last `sessions` of them, client and server sessions."""
-
-    sessions: Annotated[int, Between(0, 100_000)] = 1000
-
-
-@frozen
-class HealthSettings:
-    """How servers are watched.
-
-    `interval` is between two checks of a server, `timeout` for one check, `retry` until a server that is down is tried
-    again by clients: seconds. So many `failures` in a row make a server down.
-    """
-
-    interval: Annotated[float, Between(0.1, 3600, "seconds")] = 2.0
-    timeout: Annotated[float, Between(0.1, 60, "seconds")] = 2.0
-    failures: Annotated[int, Between(1, 100)] = 3
-    retry: Annotated[float, Between(1, 3600, "seconds")] = 20.0
-
-
-@frozen
-class TlsSettings:
-    """TLS with clients; without a `certificate` it is not offered.
-
-    `certificate` is a file of it and its chain, or `AUTO_CERTIFICATE`; `key` is a file of its key, empty if that is in
-    the same one. `client_ca` is a file of certificates that may have signed those of clients, empty if clients are not
-    asked for one. `require`: whether clients must use TLS.
-    """
-
-    certificate: str = ""
-    key: str = ""
-    minimum_version: Annotated[str, Read(one_of(_TLS_VERSIONS))] = "1.2"
-    client_ca: str = ""
-    require_client_certificate: bool = False
-    require: bool = False
-
-
-@frozen
-class RoutingSettings:
-    """What becomes of statements when servers change or differ.
-
-    `retry_reads`: whether a read whose server was lost before it answered is run once more on another. `primary_wait`
-    is how long a write waits for a primary to appear, `settle` for how long after a write the reads of its session
-    stay on the primary: seconds.
-    """
-
-    retry_reads: bool = True
-    primary_wait: Annotated[float, Between(0, 300, "seconds")] = 5.0
-    settle: Annotated[float, Between(0, 3600, "seconds")] = 0.5
-
-
-@frozen
-class RuleSettings:
-    """What is done about the sessions for which a condition is true, at most `rate_limit` times a minute.
-
-    `where` is a condition as after WHERE; `reason` is one line for the victims and the log, or empty.
-    """
-
-    name: str
-    where: str
-    action: RuleAction
-    rate_limit: int = _RATE_LIMIT
-    reason: str = ""
-
-
-@frozen
-class Settings:
-    """What a proxy runs with.
-
-    `ports` are endpoint descriptions as Twisted understands them, or bare numbers. `service_account` is None if there
-    is none. `client_session_id_version` is 1 or 2; `proxy_id` is the proxy's number in its ids, None if any will do.
-    """
-
-    ports: tuple[str, ...] = (DEFAULT_PORT,)
-    clusters: tuple[ClusterSettings, ...] = (ClusterSettings(DEFAULT_CLUSTER),)
-    data_dir: Path = Path(DEFAULT_DATA_DIR)
-    kill: KillSettings = KillSettings()
-    accounts: tuple[AccountSettings, ...] = ()
-    roles: tuple[RoleSettings, ...] = ()
-    admin: AdminSettings = AdminSettings()
-    service_account: ServiceAccountSettings | None = None
-    history: HistorySettings = HistorySettings()
-    health: HealthSettings = HealthSettings()
-    routing: RoutingSettings = RoutingSettings()
-    tls: TlsSettings = TlsSettings()
-    rules: tuple[RuleSettings, ...] = ()
-    client_session_id_version: int = DEFAULT_ID_VERSION
-    proxy_id: int | None = None
-
-    @property
-    def embedded(self) -> bool:
-        """Whether the proxy starts a server of its own."""
-        return not any(cluster.servers for cluster in self.clusters)
-
-    @property
-    def endpoints(self) -> tuple[str, ...]:
-        """Return `ports` as endpoint descriptions.
-
-        A bare number listens on every address; before the embedded server, whose root has no password, on loopback.
-        """
-        # Twisted's own backlog of 50 is soon full when a pool opens its connections at once.
-        suffix = ":backlog=1024" + (":interface=127.0.0.1" if self.embedded else "")
-        return tuple(f"tcp:{port}{suffix}" if port.isdigit() else port for port in self.ports)
-
 
 # What stands in a file, table by table. None is what is missing, or so faulty that it was left out.
 
@@ -293,7 +105,7 @@ class _RuleTable:
     name: Annotated[str | None, Read(check_rule_name)] = None
     where: Annotated[str | None, Read(check_not_empty)] = None
     action: Annotated[RuleAction | None, Read(one_of(_ACTIONS))] = None
-    rate_limit: _Rate = _RATE_LIMIT
+    rate_limit: Annotated[int, Between(0, 100_000, "actions a minute")] = DEFAULT_RATE_LIMIT
     reason: Annotated[str, Read(check_reason)] = ""
 
 
@@ -308,13 +120,13 @@ class _Tables:
     cluster: list[_ClusterTable] = Factory(list)
     account: list[_AccountTable] = Factory(list)
     role: list[_RoleTable] = Factory(list)
-    admin: AdminSettings = AdminSettings()
+    admin: AdminSettings = Factory(AdminSettings)
     service_account: _ServiceAccountTable | None = None
-    kill: KillSettings = KillSettings()
-    history: HistorySettings = HistorySettings()
-    health: HealthSettings = HealthSettings()
-    routing: RoutingSettings = RoutingSettings()
-    tls: TlsSettings = TlsSettings()
+    kill: KillSettings = Factory(KillSettings)
+    history: HistorySettings = Factory(HistorySettings)
+    health: HealthSettings = Factory(HealthSettings)
+    routing: RoutingSettings = Factory(RoutingSettings)
+    tls: TlsSettings = Factory(TlsSettings)
     rule: list[_RuleTable] = Factory(list)
 
 

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from attrs import evolve
 
-from odptwist.config import Settings
 from odptwist.config_file import check_value
+from odptwist.settings import Settings
 
 CHANGEABLE: Final = frozenset(
     (

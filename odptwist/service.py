@@ -26,7 +26,6 @@ from odptwist.cluster.health import examine
 from odptwist.cluster.killers import builtin_killers
 from odptwist.cluster.model import Cluster, Clusters, Server
 from odptwist.cluster.routing import RoleRouter
-from odptwist.config import AdminSettings, ClusterSettings, RuleSettings, Settings
 from odptwist.embedded.seekdb import EmbeddedServer
 from odptwist.errors import ConfigError, EmbeddedError, OdpError, SqlError
 from odptwist.identity import ADMINISTRATOR, INSPECTOR
@@ -48,6 +47,7 @@ from odptwist.sessions.service_sessions import ServiceSessions
 from odptwist.sessions.surroundings import Account, Limits, Routing, Surroundings
 from odptwist.sessions.transport import write_at_once
 from odptwist.sessions.verifiers import ConfiguredVerifiers, ServerVerifiers, Verifiers
+from odptwist.settings import AdminSettings, ClusterSettings, RuleSettings, Settings
 from odptwist.snapshots import Address, TlsMode
 from odptwist.statements import (
     administrator_statements,

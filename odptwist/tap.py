@@ -11,13 +11,14 @@ from twisted.python import usage
 
 import twisted
 from odptwist import __version__
-from odptwist.config import Settings, load_settings
+from odptwist.config import load_settings
 from odptwist.config_spellings import check_port, parse_address
 from odptwist.embedded.directory import DataDirectory
 from odptwist.embedded.seekdb import find_seekdb
 from odptwist.errors import ConfigError, OdpError
 from odptwist.service import make_service
 from odptwist.sessions.polling import poll_lean
+from odptwist.settings import Settings
 from odptwist.statements.rule_timing import check_condition
 
 

@@ -19,9 +19,9 @@ from OpenSSL import SSL, crypto
 from twisted.internet import ssl
 from twisted.logger import Logger
 
-from odptwist.config import AUTO_CERTIFICATE, ClusterSettings, TlsSettings
 from odptwist.errors import ConfigError
 from odptwist.sessions.encryption import ClientTls, ServerTls
+from odptwist.settings import AUTO_CERTIFICATE, ClusterSettings, TlsSettings
 from odptwist.snapshots import Address, TlsMode
 
 _log = Logger()

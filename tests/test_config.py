@@ -12,7 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from odptwist.config import (
+from odptwist.config import load_settings
+from odptwist.config_spellings import parse_address
+from odptwist.errors import ConfigError, SqlError
+from odptwist.settings import (
     AccountSettings,
     AdminSettings,
     ClusterSettings,
@@ -26,10 +29,7 @@ from odptwist.config import (
     ServiceAccountSettings,
     Settings,
     TlsSettings,
-    load_settings,
 )
-from odptwist.config_spellings import parse_address
-from odptwist.errors import ConfigError, SqlError
 from odptwist.snapshots import Address, Privileges, ReadPolicy, Role, RuleAction, TlsMode
 
 SECRET = "hunter2"

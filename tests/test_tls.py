@@ -14,9 +14,9 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import LogLevel
 from twisted.trial.unittest import SynchronousTestCase
 
-from odptwist.config import AUTO_CERTIFICATE, ClusterSettings, ServerSettings, Settings, TlsSettings
 from odptwist.errors import ConfigError
 from odptwist.service import ProxyService
+from odptwist.settings import AUTO_CERTIFICATE, ClusterSettings, ServerSettings, Settings, TlsSettings
 from odptwist.snapshots import Address, TlsMode
 from odptwist.tls import client_tls, server_tls
 from tests.support.certificates import Authority

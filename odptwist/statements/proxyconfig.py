@@ -15,16 +15,16 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from odptwist.answers import Answer, Column, ColumnType, Table
-from odptwist.config import (
+from odptwist.errors import bad_proxy_statement
+from odptwist.interfaces import IProxyStatement, ISessionDirectory
+from odptwist.live_settings import CHANGEABLE, LiveSettings
+from odptwist.settings import (
     AccountSettings,
     ClusterSettings,
     RoleSettings,
     RuleSettings,
     ServerSettings,
 )
-from odptwist.errors import bad_proxy_statement
-from odptwist.interfaces import IProxyStatement, ISessionDirectory
-from odptwist.live_settings import CHANGEABLE, LiveSettings
 from odptwist.snapshots import Asker
 from odptwist.statements.grammar import TokenStream
 from odptwist.statements.like import like

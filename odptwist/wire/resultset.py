@@ -252,6 +252,10 @@ def encode_prepared(
     return frames(payloads, 1).data
 
 
+# Lengths of numbers of 64 bits, encoded.
+_SHORT: Final[tuple[bytes, ...]] = tuple(bytes((length,)) for length in range(21))
+
+
 def _encode_text_rows(rows: Sequence[Sequence[Value]]) -> Iterator[bytes]:
     """Yield the payloads of rows, as `encode_text_row` makes them; but faster, for lists repeat their texts."""
     known: dict[str, bytes] = {}
@@ -262,11 +266,13 @@ def _encode_text_rows(rows: Sequence[Sequence[Value]]) -> Iterator[bytes]:
                 cell = known.get(value)
                 if cell is None:
                     cell = known[value] = lenenc_bytes(encode_text(value))
-            elif value is None:
-                cell = b"\xfb"
+                cells.append(cell)
+            elif isinstance(value, int):
+                digits = b"%d" % value
+                cells.append(_SHORT[len(digits)])
+                cells.append(digits)
             else:
-                cell = lenenc_bytes(b"%d" % value)
-            cells.append(cell)
+                cells.append(b"\xfb" if value is None else lenenc_bytes(encode_text(str(value))))
         yield b"".join(cells)
 
 

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from odptwist.config import ClusterSettings, ServerSettings, TlsSettings
 from odptwist.errors import CloseReason
 from odptwist.sessions.service_sessions import ServiceSessions
 from odptwist.sessions.surroundings import Account
+from odptwist.settings import ClusterSettings, ServerSettings, TlsSettings
 from odptwist.snapshots import Address, TlsMode
 from odptwist.tls import client_tls, server_tls
 from odptwist.wire import constants as c

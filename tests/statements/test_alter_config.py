@@ -9,9 +9,9 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from odptwist.answers import Done
-from odptwist.config import KillSettings, Settings
 from odptwist.errors import SqlError
 from odptwist.live_settings import CHANGEABLE, LiveSettings
+from odptwist.settings import KillSettings, Settings
 from odptwist.snapshots import Asker, Verb
 from odptwist.statements import settings_statements
 from odptwist.statements.table import StatementTable

@@ -10,7 +10,10 @@ from zope.interface.verify import verifyObject
 
 from odptwist import __version__
 from odptwist.answers import Column, ColumnType, Done, Table
-from odptwist.config import (
+from odptwist.errors import SqlError
+from odptwist.interfaces import IProxyStatement
+from odptwist.live_settings import LiveSettings
+from odptwist.settings import (
     AccountSettings,
     AdminSettings,
     ClusterSettings,
@@ -21,9 +24,6 @@ from odptwist.config import (
     ServiceAccountSettings,
     Settings,
 )
-from odptwist.errors import SqlError
-from odptwist.interfaces import IProxyStatement
-from odptwist.live_settings import LiveSettings
 from odptwist.snapshots import Address, Asker, Privileges, RuleAction
 from odptwist.statements import builtin_statements, settings_statements
 from odptwist.statements.proxyconfig import INFO, list_settings

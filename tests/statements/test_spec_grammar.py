@@ -14,10 +14,10 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from odptwist.cluster.model import Cluster, Clusters, Server
-from odptwist.config import Settings
 from odptwist.errors import SqlError
 from odptwist.interfaces import IProxyStatement, IStatements
 from odptwist.live_settings import LiveSettings
+from odptwist.settings import Settings
 from odptwist.snapshots import Address, KillScope
 from odptwist.statements import (
     administrator_statements,
