@@ -106,10 +106,7 @@ class Choice:
             return False
         if weak is None:
             consistency = state.value_of("ob_read_consistency") if state.settings else ""
-            if consistency:
-                weak = consistency.strip("'\"").upper() in ("WEAK", "2")
-            else:
-                weak = policy is _WHEREVER
+            weak = consistency.strip("'\"").upper() in ("WEAK", "2") if consistency else policy is _WHEREVER
         if not weak:
             return False
         wrote = self.wrote_on

@@ -22,11 +22,12 @@ from odptwist.machines.prepared import PreparedStatement
 from odptwist.machines.server_login import ASK_AGAIN_ANSWER, ASK_AGAIN_PLUGIN, server_user
 from odptwist.machines.session_state import Effects, SessionState, effects_of
 from odptwist.sessions.binary import BinaryStatements, Remark
+from odptwist.sessions.dialogue import LoginPlan
 from odptwist.sessions.login import EMPTY_PASSWORDS, identify
 from odptwist.sessions.opening import check_tenant
 from odptwist.sessions.own_statements import prepare_own
 from odptwist.sessions.peer import Peer
-from odptwist.sessions.server import LoginPlan, ServerSession
+from odptwist.sessions.server import ServerSession
 from odptwist.sessions.surroundings import Surroundings
 from odptwist.snapshots import Asker
 from odptwist.sqltext import has_word

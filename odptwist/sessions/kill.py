@@ -18,8 +18,9 @@ from twisted.logger import Logger
 from odptwist.errors import CloseReason, OdpError, SqlError, interrupted
 from odptwist.identity import Identity
 from odptwist.machines.exchange import Tracker
+from odptwist.sessions.dialogue import LoginPlan
 from odptwist.sessions.opening import account_plan, open_side_session
-from odptwist.sessions.server import LoginPlan, ServerSession
+from odptwist.sessions.server import ServerSession
 from odptwist.sessions.surroundings import Surroundings
 from odptwist.snapshots import KillOutcome, KillReport, KillScope
 

@@ -14,11 +14,12 @@ from odptwist.machines.clear_text import QuestionGuard
 from odptwist.machines.client_login import ClientLogin
 from odptwist.machines.effects import Identified, WantsTls
 from odptwist.machines.server_login import FALLBACK, NATIVE_PASSWORD, PASSED_ON
+from odptwist.sessions.dialogue import LoginPlan
 from odptwist.sessions.encryption import ClientTls, begin_tls, cipher_of
 from odptwist.sessions.inbox import DIALOGUE_LIMIT
 from odptwist.sessions.opening import Opened, access_denied, check_tenant, open_server_session, try_servers
 from odptwist.sessions.peer import Peer
-from odptwist.sessions.server import LoginPlan, ServerSession
+from odptwist.sessions.server import ServerSession
 from odptwist.sessions.surroundings import Surroundings
 from odptwist.snapshots import Purpose, ServerTraits
 from odptwist.wire.constants import (

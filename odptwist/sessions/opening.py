@@ -11,7 +11,8 @@ from twisted.logger import Logger
 from odptwist.errors import CloseReason, LoginRefused, ServerSessionLost, ServerUnreachable, SqlError, WireError
 from odptwist.identity import DEFAULT_TENANT, Identity
 from odptwist.machines.server_login import authenticates_tenants
-from odptwist.sessions.server import LoginPlan, ServerSession
+from odptwist.sessions.dialogue import LoginPlan
+from odptwist.sessions.server import ServerSession
 from odptwist.sessions.surroundings import Account, Surroundings
 from odptwist.snapshots import Address
 from odptwist.wire.constants import (

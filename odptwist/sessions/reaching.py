@@ -25,8 +25,9 @@ from odptwist.errors import (
 from odptwist.sessions.binary import BinaryStatements
 from odptwist.sessions.choice import Choice
 from odptwist.sessions.conversation import Conversation
+from odptwist.sessions.dialogue import LoginPlan
 from odptwist.sessions.opening import NO_ROOM, open_server_session, try_servers
-from odptwist.sessions.server import LoginPlan, ServerSession
+from odptwist.sessions.server import ServerSession
 from odptwist.sessions.surroundings import Surroundings
 from odptwist.snapshots import Address, Purpose
 from odptwist.wire.constants import SERVER_STATUS_IN_TRANS

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from odptwist.errors import interrupted
 from odptwist.sessions.client import ClientSession, Keeper
+from odptwist.sessions.dialogue import LoginPlan
 from odptwist.sessions.opening import Opened
 from odptwist.sessions.rules import Rules, Watch
-from odptwist.sessions.server import LoginPlan, ServerSession
+from odptwist.sessions.server import ServerSession
 from odptwist.sessions.surroundings import Surroundings
 from odptwist.wire.framing import Deframer, frame
 from odptwist.wire.responses import err_for

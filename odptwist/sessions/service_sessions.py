@@ -13,8 +13,9 @@ from twisted.internet.defer import Deferred, DeferredList, DeferredLock
 
 from odptwist.errors import CloseReason, LoginRefused, OdpError, ServerUnreachable
 from odptwist.identity import DEFAULT_TENANT, Identity
+from odptwist.sessions.dialogue import LoginPlan
 from odptwist.sessions.opening import account_plan, open_side_session
-from odptwist.sessions.server import LoginPlan, ServerSession
+from odptwist.sessions.server import ServerSession
 from odptwist.sessions.surroundings import Account, Surroundings
 from odptwist.snapshots import Address
 from odptwist.wire.responses import parse_err
