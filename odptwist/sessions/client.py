@@ -116,10 +116,8 @@ class ClientSession(Showing):
         self._privileges = told_privileges(ok)
         self.learn_changes((opened.ok,))
         opened.session.client = self
-        said = {each.name: each.value for each in plan.response.attributes}
-        self._names = (said.get("program_name", ""), said.get("_client_name", ""), said.get("_client_version", ""))
         self._bind(opened.session)
-        self._enter(response, rest)
+        self._enter(plan, response, rest)
 
     def admitted(self, plan: LoginPlan, statements: IStatements, response: bytes, rest: bytes) -> None:
         """Go over to commands that the proxy alone will answer; the arguments are as in `logged_in`."""
@@ -127,9 +125,11 @@ class ClientSession(Showing):
         self.statements = statements
         self.tracker = WatchfulTracker(plan.agreed, self.surroundings.plain)
         self.tracker.status = self.status = SERVER_STATUS_AUTOCOMMIT
-        self._enter(response, rest)
+        self._enter(plan, response, rest)
 
-    def _enter(self, response: bytes, rest: bytes) -> None:
+    def _enter(self, plan: LoginPlan, response: bytes, rest: bytes) -> None:
+        said = {each.name: each.value for each in plan.response.attributes}
+        self._names = (said.get("program_name", ""), said.get("_client_name", ""), said.get("_client_version", ""))
         self._timer.cancel()
         self._timer = None
         self._login = None

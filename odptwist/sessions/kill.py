@@ -355,7 +355,7 @@ async def _end(session: ServerSession, why: str, detail: str) -> str:
     """
     gone = session.when_gone()
     limit = session.surroundings.limits.kill_timeout
-    session.killed = True
+    session.killed = why
     if not detail:
         try:
             await session.when_gone().addTimeout(limit, session.surroundings.reactor)

@@ -89,7 +89,7 @@ class ServerSession(Dialogue):
         synced: the `serial` of its client session's state that it has caught up with; None before the first time.
         prepared: what it has prepared; None as long as that is nothing.
         prepared_limit: how many statements it can have prepared, as far as is known.
-        killed: whether the server was told to end it.
+        killed: who made the server end it, as a text; empty as long as nobody did.
         holds: kills in flight that name this session; its owner sends nothing new meanwhile.
         client: the client session that it was opened for, until it has ended; None for one of the proxy's own.
         transaction_lost: whether it was taken from its client session amid a transaction.
@@ -125,7 +125,7 @@ class ServerSession(Dialogue):
         self.prepared: ServerStatements | None = None
         self.prepared_limit = STATEMENTS_LIMIT
         self.holds = 0
-        self.killed = False
+        self.killed = ""
         self.client: Client | None = None
         self.transaction_lost = False
         self.bytes_in = self.bytes_out = 0
@@ -197,7 +197,7 @@ class ServerSession(Dialogue):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Have ended, dropped by us or not."""
         owner = self.owner or self.keeper
-        detail = self._farewell or explain(reason)
+        detail = self.killed or self._farewell or explain(reason)
         lost = self._close(CloseReason.KILLED if self.killed else CloseReason.SERVER_LOST, detail)
         if self.ss_id:
             self._log.info(

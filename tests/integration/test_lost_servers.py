@@ -109,10 +109,10 @@ def test_running_statement_killed(place: str, pair: Pair[Server], root: Connecti
     kill_on(getattr(pair, place), root, client)
     try:
         assert running.result() == [(0, 4711)]
+        assert served_by(client, pair) == "primary"
     except pymysql.MySQLError as error:
         assert error.args[0] == SESSION_KILLED  # noqa: PT017 - any other is a failure
         assert pair.name == "seekdb_pair"
-    assert served_by(client, pair) == "primary"
     assert query(client, ASKED) == ANSWERED
 
 

@@ -23,6 +23,7 @@ from tests.support.sessions import (
 )
 
 COM_STMT_PREPARE = 0x16
+COM_STMT_EXECUTE = 0x17
 
 
 @pytest.fixture
@@ -172,12 +173,24 @@ def text_statement(victim: Connection) -> str:
     return "PREPARE"
 
 
-def binary_statement(victim: Connection) -> str:
-    """Have a statement that was prepared by the protocol."""
-    victim._execute_command(COM_STMT_PREPARE, "SELECT 7")
-    for _ in "OK", "a column", "EOF":
+def prepare(victim: Connection, sql: str) -> int:
+    """Prepare a statement of one column by the protocol, and return its number."""
+    victim._execute_command(COM_STMT_PREPARE, sql)
+    first, _, _ = (victim._read_packet() for _ in ("OK", "a column", "EOF"))
+    return int.from_bytes(first.get_all_data()[1:5], "little")
+
+
+def execute(victim: Connection, number: int, cursor: bool = False) -> None:
+    """Send the execution of a prepared statement without parameters."""
+    victim._execute_command(COM_STMT_EXECUTE, number.to_bytes(4, "little") + bytes((cursor,)) + b"\1\0\0\0")
+
+
+def open_cursor(victim: Connection) -> str:
+    """Have a cursor whose rows were not fetched."""
+    execute(victim, prepare(victim, "SELECT 7 UNION SELECT 8"), cursor=True)
+    for _ in "the number of columns", "a column", "EOF":
         victim._read_packet()
-    return "prepared statements"
+    return "open cursors"
 
 
 def locked_tables(victim: Connection) -> str:
@@ -192,7 +205,7 @@ def computed_variable(victim: Connection) -> str:
     return "@a"
 
 
-HOLDINGS = [temporary_table, lock, text_statement, binary_statement, locked_tables, computed_variable]
+HOLDINGS = [temporary_table, lock, text_statement, open_cursor, locked_tables, computed_variable]
 
 
 @pytest.mark.parametrize("hold", HOLDINGS, ids=lambda hold: hold.__name__)
@@ -214,6 +227,18 @@ def test_holding(
     assert query(victim, "SELECT @kept, @a") == [(5, None)]
     kill_server_session(root, victim)
     assert query(victim, "SELECT @kept") == [(5,)]
+
+
+def test_prepared_statement(root: Connection, connect: Connect) -> None:
+    """A prepared statement is not lost: it is prepared again where it is executed, under the client's number."""
+    victim = connect()
+    prepare(victim, "SELECT 6")
+    number = prepare(victim, "SELECT 7")
+    kill_server_session(root, victim)
+    execute(victim, number)
+    packets = [victim._read_packet().get_all_data() for _ in ("columns", "a column", "EOF", "a row", "EOF")]
+    assert packets[3][:2] == b"\0\0"
+    assert packets[3][2:3] == b"\7"
 
 
 def test_account_with_password(root: Connection, connect: Connect, direct: Connection) -> None:

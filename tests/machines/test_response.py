@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
-from importlib.metadata import distribution
+from importlib.metadata import distributions
 from importlib.util import module_from_spec, spec_from_file_location
 from typing import Any
 
@@ -29,7 +29,8 @@ def find_compiled() -> Any:
         return import_module("odptwist.machines._response")
     except ImportError:
         pass
-    for each in distribution("odptwist").files or ():
+    # A build leaves an egg-info beside the source, which comes first and has no module in C.
+    for each in (file for found in distributions(name="odptwist") for file in found.files or ()):
         if each.name.startswith("_response.") and each.suffix == ".so":
             spec = spec_from_file_location("odptwist.machines._response", str(each.locate()))
             if spec is not None and spec.loader is not None:
