@@ -237,7 +237,7 @@ class Server(ABC):
 
         def answers() -> bool:
             if child.status is not None:
-                pytest.fail(f"{self.name} ended with {child.status}:\n{child.output()}")
+                pytest.fail(f"{self.name} ended with {child.status}:\n{child.output()}{self._last_words()}")
             try:
                 self.connect().close()
             except pymysql.err.OperationalError:
@@ -250,6 +250,14 @@ class Server(ABC):
         for _ in range(self.numbers_apart):
             with self._knock() as stranger:
                 stranger.recv(1)
+
+    def _last_words(self) -> str:
+        """Return the errors at the end of seekdb's own log, which says on its output nothing about why it ends."""
+        log = self.base / "log" / "seekdb.log"
+        if not log.exists():
+            return ""
+        lines = log.read_text(errors="replace").splitlines()
+        return "\n".join(line[:500] for line in lines if " ERROR " in line or " EDIAG " in line)[-6000:]
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         """End it."""
