@@ -169,9 +169,12 @@ def is_reason(text: str) -> bool:
     return len(text) <= MAX_REASON and not any(category(each) in _NOT_ON_ONE_LINE for each in text)
 
 
+INTERRUPTED = 1317
+
+
 def interrupted(why: str = "") -> SqlError:
     """Return the end of a killed statement; `why` (who killed it) follows the standard text."""
-    return SqlError(1317, "70100", f"Query execution was interrupted{': ' if why else ''}{why}")
+    return SqlError(INTERRUPTED, "70100", f"Query execution was interrupted{': ' if why else ''}{why}")
 
 
 # MariaDB's client library keeps 2000 to 2999 and 5000 to 5999 for itself and shows an ERR packet with such a code as

@@ -9,7 +9,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from odptwist.errors import CloseReason, interrupted
+from odptwist.errors import INTERRUPTED, CloseReason, interrupted
 from odptwist.interfaces import IStatements
 from odptwist.machines.exchange import Tracker, WatchfulTracker
 from odptwist.machines.prepared import PreparedStatement
@@ -32,7 +32,8 @@ from odptwist.sessions.surroundings import Surroundings
 from odptwist.sessions.transport import watch_peer
 from odptwist.snapshots import EndedSession, SessionKind
 from odptwist.wire.constants import COM_CHANGE_USER, SERVER_STATUS_AUTOCOMMIT, SERVER_STATUS_IN_TRANS
-from odptwist.wire.responses import parse_ok
+from odptwist.wire.framing import Deframer, frame
+from odptwist.wire.responses import err_for, parse_ok
 
 
 class Keeper(Shape):
@@ -202,6 +203,20 @@ class ClientSession(Showing):
             self.send_error(interrupted(why))
             self.end(CloseReason.KILLED, why)
         return running
+
+    def takes_back(self, session: ServerSession, response: bytes) -> bool:
+        """Be shown an error that is a whole response, and say whether it is kept from the client.
+
+        What says that the statement was interrupted is replaced by an error that says who did it.
+        """
+        why = self.told.why
+        if self.tracker.error == INTERRUPTED and session.holds and why:
+            last = Deframer(len(response)).receive(response)[-1]
+            error = frame(err_for(interrupted(why)).encode(), last.sequence)
+            self.transport.write(response[: -4 - len(last.payload)] + error)
+            self.responded()
+            return True
+        return super().takes_back(session, response)
 
     def mark_for_end(self, why: str, seconds: float | None) -> None:
         """End as soon as nothing is unfinished, or when the time is up; a second mark replaces the first."""

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from odptwist.errors import CloseReason, OdpError, SqlError, interrupted
+from odptwist.errors import INTERRUPTED, CloseReason, OdpError, SqlError, interrupted
 from odptwist.identity import Identity
 from odptwist.machines.exchange import Tracker
 from odptwist.sessions.dialogue import LoginPlan
@@ -26,7 +26,6 @@ from odptwist.snapshots import KillOutcome, KillReport, KillScope
 
 _log = Logger()
 _UNKNOWN_THREAD = 1094
-_INTERRUPTED = 1317
 _READ_ONLY_TENANT = 4688
 # Seconds between two looks at the sessions of a server: a standby was seen to end one within 0.1 s.
 _LOOK_AGAIN = 0.02
@@ -130,8 +129,8 @@ async def kill_server_session(victim: Victim, session: ServerSession, asker: Vic
     return _report(victim, detail, stopped)
 
 
-async def kill_query(victim: Victim, asker: Victim | None, why: str = "") -> KillReport:
-    """Stop the statement that runs now, and no other one; `why` is for its client, or empty.
+async def kill_query(victim: Victim, asker: Victim | None, why: str) -> KillReport:
+    """Stop the statement that runs now, and no other one; `why` is for its client.
 
     Until the server has answered the kill, the victim's next statement is held back; if its statement had ended by
     itself, a statement of the proxy's own takes the interrupt that may still come. Where only the end of a connection
@@ -186,7 +185,7 @@ async def _release(victim: Victim, session: ServerSession, ended: Deferred[None]
             detail = "a kill of the statement before was not answered"
             session.drop(CloseReason.KILLED, detail)
             victim.lose(session, interrupted(detail))
-        elif told.answered - told.refused > (victim.tracker.error == _INTERRUPTED):
+        elif told.answered - told.refused > (victim.tracker.error == INTERRUPTED):
             try:
                 await session.query("SELECT 1")
             except OdpError as fault:

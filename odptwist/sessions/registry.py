@@ -188,7 +188,7 @@ class Registry(Directory, ServerFactory):
             return await kill_server_session(victim, session, helper, why)
         if scope is KillScope.QUERY:
             # A client's KILL QUERY leaves the server's own words to the victim, as without a proxy.
-            return await kill_query(victim, helper, why if by.rule else "")
+            return await kill_query(victim, helper, why)
         if after is not None and victim.unfinished:
             victim.mark_for_end(why, after.seconds)
             return KillReport(victim.cs_id, KillOutcome.MARKED, "ends with its transaction or statement")

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from odptwist.errors import interrupted
 from odptwist.sessions.client import ClientSession, Keeper
 from odptwist.sessions.dialogue import LoginPlan
 from odptwist.sessions.opening import Opened
 from odptwist.sessions.rules import Rules, Watch
-from odptwist.sessions.server import ServerSession
 from odptwist.sessions.surroundings import Surroundings
-from odptwist.wire.framing import Deframer, frame
-from odptwist.wire.responses import err_for
-
-_INTERRUPTED = 1317
 
 
 class RuledSession(ClientSession):
@@ -51,17 +45,3 @@ class RuledSession(ClientSession):
         """End all that belongs to this session but its own transport."""
         self._rules.session_ended(self)
         super().closing()
-
-    def takes_back(self, session: ServerSession, response: bytes) -> bool:
-        """Be shown an error that is a whole response, and say whether it is kept from the client.
-
-        What says that the statement was interrupted is replaced by an error that says why, if a rule did it.
-        """
-        why = self.told.why
-        if self.tracker.error == _INTERRUPTED and session.holds and why:
-            last = Deframer(len(response)).receive(response)[-1]
-            error = frame(err_for(interrupted(why)).encode(), last.sequence)
-            self.transport.write(response[: -4 - len(last.payload)] + error)
-            self.responded()
-            return True
-        return super().takes_back(session, response)

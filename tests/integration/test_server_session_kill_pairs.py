@@ -217,7 +217,10 @@ def test_statement_on_replica(statement: str, pair: Pair[Server], root: Connecti
         assert not cursor.warning_count
     with pair.replica.connect() as direct:
         assert pair.replica.processes(direct).get(number, ("", ""))[1] != statement
-    assert running.error(2) == (INTERRUPTED, "Query execution was interrupted")
+    code, text = running.error(2)
+    assert code == INTERRUPTED
+    # MariaDB may have sent the definitions of columns before; then its own error comes behind them as it is.
+    assert text.startswith("Query execution was interrupted")
     # A standby of seekdb's stops a statement only with its connection.
     assert len(server_sessions(root, victim.thread_id())) == (1 if pair.name == "seekdb_pair" else 2)
     assert query(victim, ASKED) == ANSWERED

@@ -404,14 +404,14 @@ class KillQueryTests(SynchronousTestCase):
         self.assertIsNone(self.victim.wire.ended)
 
     def test_busy_victim(self) -> None:
-        """The statement ends as the server ends it, the session lives, and OK comes after both."""
+        """The statement ends with the killer's name, the session lives, and OK comes after both."""
         self.victim.query(b"SELECT SLEEP(60)")
         self.asker.query(b"KILL QUERY 2")
         self.assertEqual(self.asker_server.payloads(), [b"\x03KILL QUERY %d" % self.server.thread_id])
         self.asker_server.ok()
         self.assertEqual(self.asker.payloads(), [])
         self.server.err(1317, "Query execution was interrupted")
-        self.assertEqual(self.victim.error(), (1317, "Query execution was interrupted"))
+        self.assertEqual(self.victim.error(), (1317, f"Query execution was interrupted: {WHO}"))
         self.assertEqual(self.asker.payloads()[0][0], 0)
         self.victim.query(b"SELECT 2")
         self.assertEqual(self.server.payloads()[-1], b"\x03SELECT 2")
@@ -525,7 +525,7 @@ class StandbyKillTests(SynchronousTestCase):
     def test_statement(self) -> None:
         """KILL QUERY costs the client session its server session and nothing else."""
         self.refuse(b"KILL QUERY 2", 102)
-        self.assertEqual(self.victim.error(), (1317, "Query execution was interrupted"))
+        self.assertEqual(self.victim.error(), (1317, f"Query execution was interrupted: {WHO}"))
         self.assert_ok_once_gone()
         self.victim.query(b"SELECT 2")
         self.assertEqual(self.house.open().payloads(), [b"\x03SELECT 2"])
