@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ssl
 import tempfile
+from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -52,22 +53,42 @@ def packets(data: bytes) -> list[Packet]:
     return Deframer(1 << 24).receive(data)
 
 
+class Certificates:
+    """An authority, and files of a certificate and of the authority's own; gone with the process."""
+
+    def __init__(self) -> None:
+        self.directory = tempfile.TemporaryDirectory()
+        self.authority = Authority()
+        self.file = str(self.authority.write(Path(self.directory.name), "localhost", "127.0.0.1"))
+        self.ca = str(self.authority.write_own(Path(self.directory.name)))
+
+
+@cache
+def certificates() -> Certificates:
+    """Return the certificates of all tests here: keys take their time, and trial knows no `setUpClass`."""
+    return Certificates()
+
+
 class Certified(SynchronousTestCase):
-    authority: ClassVar[Authority]
-    directory: ClassVar[Any]
+    @property
+    def authority(self) -> Authority:
+        """Who vouches for `file`."""
+        return certificates().authority
 
-    @classmethod
-    def setUpClass(cls) -> None:
-        """Make an authority, and files of a certificate and of the authority's own."""
-        cls.directory = tempfile.TemporaryDirectory()
-        cls.authority = Authority()
-        cls.file = str(cls.authority.write(Path(cls.directory.name), "localhost", "127.0.0.1"))
-        cls.ca = str(cls.authority.write_own(Path(cls.directory.name)))
+    @property
+    def directory(self) -> Any:
+        """Where the files are."""
+        return certificates().directory
 
-    @classmethod
-    def tearDownClass(cls) -> None:
-        """Remove the files."""
-        cls.directory.cleanup()
+    @property
+    def file(self) -> str:
+        """A certificate with its key."""
+        return certificates().file
+
+    @property
+    def ca(self) -> str:
+        """The authority's own certificate."""
+        return certificates().ca
 
 
 class ClientTlsTests(Certified):
