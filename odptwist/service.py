@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 from collections.abc import Iterable, Sequence
 from time import time
@@ -226,6 +227,9 @@ class ProxyService(Service):
         self._probed()
         if self._stopping:
             return
+        # What there is by now stays to the end: later collections of garbage need not look at it again.
+        gc.collect()
+        gc.freeze()
         servers = self._clusters.all_servers()
         silent = self._clusters.promise() is None
         self._log.info(
