@@ -5,6 +5,8 @@ Source: spec section 8.2 (ODP's version counters), MySQL reference manual on SET
 State is learnt from the client's own statements, because servers report little of it (design/backends.md 2.3).
 What is a name and a literal is kept and can be replayed. Everything else *pins*: a server session that holds such
 state cannot be replaced without a loss, and the pin says what would be lost.
+
+Some lines over 400: what is learnt of a statement and how it is replayed must be read side by side.
 """
 
 from __future__ import annotations
