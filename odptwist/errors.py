@@ -90,7 +90,13 @@ class ServerUnreachable(OdpError):
     blame = Blame.SERVER
 
 
-class LoginMethodUnknown(ServerUnreachable):
+class LoginImpossible(ServerUnreachable):
+    """A server is well, but this login cannot be made there."""
+
+    blame = Blame.PROXY
+
+
+class LoginMethodUnknown(LoginImpossible):
     """An account has to log in by a method that the proxy does not know."""
 
     blame = Blame.OPERATOR

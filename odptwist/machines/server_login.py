@@ -15,11 +15,11 @@ from typing import Final
 from attrs import evolve
 
 from odptwist.errors import (
+    LoginImpossible,
     LoginMethodUnknown,
     LoginRefused,
     MalformedPacket,
     SequenceError,
-    ServerUnreachable,
     SqlError,
     WireError,
 )
@@ -218,11 +218,11 @@ def server_response(
         salt: the proxy's own, that the client has answered, where it cannot be asked again; else empty.
 
     Raises:
-        ServerUnreachable: the server lacks something that was promised to the client.
+        LoginImpossible: the server lacks something that was promised to the client.
         SqlError: the account must be asked for a password, and the client cannot be asked.
     """
     if agreed & _FRAMING & ~greeting.capabilities:
-        raise ServerUnreachable("the server lacks capabilities that the client was promised; log in again")
+        raise LoginImpossible("the server lacks capabilities that the client was promised; log in again")
     capabilities = (agreed & (greeting.capabilities | CLIENT_LONG_PASSWORD) & ~_RESPONSE_ONLY) | _NEEDED
     capabilities |= greeting.capabilities & _RESPONSE_ONLY
     # The database may be one that the client has chosen since, so its flag at login means nothing.

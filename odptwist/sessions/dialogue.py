@@ -14,7 +14,14 @@ from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.protocol import ClientFactory
 from twisted.python.failure import Failure
 
-from odptwist.errors import CloseReason, OdpError, ServerSessionLost, ServerUnreachable, WireError
+from odptwist.errors import (
+    CloseReason,
+    LoginImpossible,
+    OdpError,
+    ServerSessionLost,
+    ServerUnreachable,
+    WireError,
+)
 from odptwist.identity import Identity
 from odptwist.machines.effects import Ask, Greeted
 from odptwist.machines.server_login import ServerLogin, answer_question, server_response, takes_proxy_scramble
@@ -36,7 +43,8 @@ class LoginPlan:
     """What a login at a server needs: the client's own response, who it is, and what was agreed with it.
 
     `key` is SHA1(password), empty for an account without one. None: it is not known, and the client is asked. `salt` is
-    the one that the client has answered, empty for accounts of the proxy's own.
+    the one that the client has answered, empty for accounts of the proxy's own. `asked`: whether the client was asked
+    while it logged in; one that sent no answer at first may have a password all the same.
     """
 
     response: HandshakeResponse
@@ -44,10 +52,11 @@ class LoginPlan:
     agreed: int
     key: bytes | None = field(default=None, repr=False)
     salt: bytes = field(default=b"", repr=False)
+    asked: bool = False
 
     def can_repeat(self, greeting: Greeting | None) -> bool:
         """Whether the proxy can log in again at a server that greets like this, without asking the client."""
-        if self.key is not None or not self.response.auth_response:
+        if self.key is not None or not (self.response.auth_response or self.asked):
             return True
         return greeting is not None and takes_proxy_scramble(self.response, greeting)
 
@@ -192,13 +201,17 @@ class Dialogue(Session):
                 salt = plan.salt if ask is None else b""
                 response = server_response(plan.response, effect.greeting, plan.identity, plan.agreed, plan.key, salt)
                 response = self._encrypt(login, effect.greeting, response)
-                self.transport.write(login.respond(response))
+                try:
+                    self.transport.write(login.respond(response))
+                except WireError as fault:
+                    # A name that the client has chosen, with a NUL inside: no fault of the server's.
+                    raise LoginImpossible(str(fault)) from None
             elif isinstance(effect, Ask):
                 if plan.key is not None:
                     self.transport.write(login.answer(answer_question(effect.payload, plan.key)))
                     continue
                 if ask is None:
-                    raise ServerUnreachable("the server asks for a password, which the proxy does not know")
+                    raise LoginImpossible("the server asks for a password, which the proxy does not know")
                 asked = True
                 ask(effect.payload)
             else:

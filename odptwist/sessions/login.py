@@ -184,6 +184,7 @@ class Login:
             self._refuse(err_for(fault).encode(), CloseReason.SERVER_UNREACHABLE, str(fault))
         else:
             self._over = True
+            plan = evolve(plan, asked=machine.asked)
             session.logged_in(plan, opened, machine.accept(opened.ok), self._deframer.take_rest())
 
     async def _admit(self, machine: ClientLogin, identity: Identity, response: HandshakeResponse) -> None:

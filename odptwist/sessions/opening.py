@@ -8,7 +8,15 @@ from typing import TypeVar
 from attrs import frozen
 from twisted.logger import Logger
 
-from odptwist.errors import CloseReason, LoginRefused, ServerSessionLost, ServerUnreachable, SqlError, WireError
+from odptwist.errors import (
+    CloseReason,
+    LoginImpossible,
+    LoginRefused,
+    ServerSessionLost,
+    ServerUnreachable,
+    SqlError,
+    WireError,
+)
 from odptwist.identity import DEFAULT_TENANT, Identity
 from odptwist.machines.server_login import authenticates_tenants
 from odptwist.sessions.dialogue import LoginPlan
@@ -112,9 +120,13 @@ async def try_servers(
             if parse_err(refused.payload).code not in NO_ROOM:
                 raise
             refusal, fault = refused, parse_err(refused.payload).message
+            surroundings.clusters.failed(address, fault)
         except _TROUBLE as trouble:
             fault = str(trouble)
-        surroundings.clusters.failed(address, fault)
+            # What a client can bring about must not count against the server: a login that cannot be, and one that the
+            # server gave up because the client did not answer.
+            if not isinstance(trouble, LoginImpossible) and may_go_on():
+                surroundings.clusters.failed(address, fault)
         _log.warn("no login of {identity} at {server}: {fault}", identity=identity, server=address, fault=fault)
         failures.append(f"{address} ({fault})")
         if not may_go_on():

@@ -190,3 +190,45 @@ class LoginTests(SynchronousTestCase):
         self.house.turn()
         self.assertEqual(parse_err(client.payloads()[0]).code, 1429)
         self.assertEqual(self.house.attempts, 0)
+
+    def failures(self) -> list[int]:
+        """Return how many failures in a row the clusters know of each server."""
+        return [each.failures for each in self.house.clusters.standings("odp")]
+
+    def test_clients_cannot_make_a_server_count_as_down(self) -> None:
+        """A server that gives a client up which does not answer has not failed; one that refuses connections has."""
+        self.test_second_server_is_not_tried_after_a_question()
+        self.assertEqual(self.failures(), [0, 0])
+        client = self.house.connect()
+        client.packets()
+        client.send(response())
+        self.house.refuse_connection()
+        self.assertEqual(self.failures(), [1, 0])
+
+    def test_account_that_hides_its_password(self) -> None:
+        """A client that answers only when it is asked cannot be logged in again, and that is no server's failure."""
+        client = self.house.connect()
+        client.packets()
+        client.send(response())
+        server = self.house.accept()
+        server.greet()
+        server.send(frame(AuthSwitchRequest("mysql_native_password", b"s" * 21).encode(), 2))
+        client.packets()
+        client.send(frame(b"x" * 20, 3))
+        server.accept(4)
+        client.packets()
+        self.assertIn("cannot log in again", client.wire.protocol.snapshot().bar)
+        server.wire.lose()
+        self.house.turn()
+        client.query(b"SELECT 1")
+        self.assertEqual((client.error()[0], self.house.attempts, self.failures()), (1158, 0, [0]))
+
+    def test_name_with_a_nul(self) -> None:
+        """A database whose name has a NUL inside makes a login impossible, and is no server's failure."""
+        client, server = self.house.log_in()
+        client.wire.protocol.state.use("a\0b")
+        server.wire.lose()
+        self.house.turn()
+        client.query(b"SELECT 1")
+        self.house.accept().greet()
+        self.assertEqual((client.error()[0], self.failures()), (1429, [0]))
