@@ -1,4 +1,4 @@
-"""What a point select and a result of 1 MB cost: direct, through HAProxy, through odptwist, in alternating rounds.
+"""What a point select and a result of 1 MB cost: direct, by HAProxy, nginx and odptwist, in alternating rounds.
 
 `python -m benchmarks.point_select`. CPU is user and system time of the proxy's process.
 """
@@ -17,10 +17,12 @@ from benchmarks.support import (
     Load,
     Program,
     haproxy,
+    nginx,
     print_table,
     raise_open_files,
     start_fakeserver,
     start_haproxy,
+    start_nginx,
     start_odptwist,
 )
 from odptwist.machines.gear import GEAR
@@ -90,6 +92,8 @@ def main() -> None:
         ways = [Way("direct", server, False)]
         if haproxy():
             ways.append(Way("HAProxy", programs.enter_context(start_haproxy(server.port)), True))
+        if nginx():
+            ways.append(Way("nginx", programs.enter_context(start_nginx(server.port)), True))
         ways.append(
             Way("odptwist, pure Python", programs.enter_context(start_odptwist(server.port, gear="python")), True)
         )

@@ -35,6 +35,24 @@ listen all
     bind 127.0.0.1:{port}
     server one 127.0.0.1:{server_port}
 """
+_NGINX = """\
+load_module {module};
+daemon off;
+master_process off;
+pid {directory}/pid;
+error_log stderr crit;
+events {{
+    worker_connections {most};
+}}
+stream {{
+    access_log off;
+    server {{
+        listen 127.0.0.1:{port} backlog=1024;
+        proxy_pass 127.0.0.1:{server_port};
+        proxy_timeout 1h;
+    }}
+}}
+"""
 _CLUSTER = """\
 [[cluster]]
 name = "two"
@@ -179,30 +197,70 @@ def _start_odptwist(*options: str, source: Path | None = None, gear: str = "") -
     return program
 
 
+def _program(name: str) -> str | None:
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+
+
 def haproxy() -> str | None:
     """Return the path of HAProxy, or None."""
-    return shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin")
+    return _program("haproxy")
+
+
+def nginx() -> str | None:
+    """Return the path of nginx, or None if it or its module for streams is not there."""
+    return _program("nginx") if _nginx_module() else None
+
+
+def _nginx_module() -> Path | None:
+    places = (
+        Path(each) / "nginx/modules/ngx_stream_module.so" for each in ("/usr/lib", "/usr/lib64", "/usr/local/lib")
+    )
+    return next((each for each in places if each.exists()), None)
 
 
 def start_haproxy(server_port: int) -> Program:
     """Start HAProxy in TCP mode with one thread before a server on this machine."""
-    port = free_port()
-    most = (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 100) // 2  # it refuses to start with more
     with tempfile.NamedTemporaryFile("w", prefix="odptwist-", suffix=".cfg") as settings:
-        settings.write(_HAPROXY.format(port=port, server_port=server_port, most=most))
+        settings.write(_HAPROXY.format(port=(port := free_port()), server_port=server_port, most=_most_connections()))
         settings.flush()
-        program = Program([haproxy() or "haproxy", "-db", "-f", settings.name])
-        program.port = port
-        for _ in range(500):
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-            except OSError:
-                time.sleep(0.01)
-            else:
-                return program
+        return _listening(Program([haproxy() or "haproxy", "-db", "-f", settings.name]), port)
+
+
+def start_nginx(server_port: int) -> Program:
+    """Start nginx in one process, as a proxy of streams before a server on this machine."""
+    with tempfile.TemporaryDirectory(prefix="odptwist-") as directory:
+        settings = Path(directory) / "nginx.conf"
+        port = free_port()
+        settings.write_text(
+            _NGINX.format(
+                module=_nginx_module(),
+                directory=directory,
+                port=port,
+                server_port=server_port,
+                most=2 * _most_connections(),
+            )
+        )
+        return _listening(Program([nginx() or "nginx", "-p", directory, "-e", "stderr", "-c", settings]), port)
+
+
+def _most_connections() -> int:
+    """Return how many connections a proxy can have; HAProxy refuses to start with more."""
+    return (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 100) // 2
+
+
+def _listening(program: Program, port: int) -> Program:
+    """Return a program as soon as it listens on a port."""
+    program.port = port
+    for _ in range(500):
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except OSError:
+            time.sleep(0.01)
+        else:
+            return program
     output = program.output()
     program.stop()
-    raise RuntimeError(f"HAProxy does not listen:\n{output}")
+    raise RuntimeError(f"port {port} is not listened on:\n{output}")
 
 
 def free_port() -> int:
