@@ -6,72 +6,10 @@
 from __future__ import annotations
 
 import argparse
-import platform
-from collections.abc import Callable
 from contextlib import ExitStack
-from statistics import median
 
-from attrs import define, field, frozen
-
-from benchmarks.support import (
-    Load,
-    Program,
-    haproxy,
-    nginx,
-    print_table,
-    raise_open_files,
-    start_fakeserver,
-    start_haproxy,
-    start_nginx,
-    start_odptwist,
-)
-from odptwist.machines.gear import GEAR
-
-
-@frozen
-class Shape:
-    """A kind of load."""
-
-    name: str
-    mode: str
-    connections: int
-
-
-@frozen
-class Round:
-    """What one round of a shape has shown; `cpu` is in microseconds per response, 0 without a proxy."""
-
-    rate: float
-    p50: float
-    p99: float
-    cpu: float
-    errors: int
-
-
-@define
-class Way:
-    """A way to the server, and the rounds that went it, by the name of their shape."""
-
-    name: str
-    program: Program
-    proxied: bool
-    rounds: dict[str, list[Round]] = field(factory=dict)
-
-    def run(self, shape: Shape, seconds: float) -> None:
-        """Go a round."""
-        with Load(self.program.port, shape.mode, shape.connections, seconds) as load:
-            load.wait_until_open()
-            before = self.program.cpu_seconds()
-            found = load.run()
-            spent = self.program.cpu_seconds() - before if self.proxied else 0.0
-        count = found["count"] or 1.0
-        self.rounds.setdefault(shape.name, []).append(
-            Round(count / found["seconds"], found["p50"], found["p99"], spent / count * 1e6, int(found["errors"]))
-        )
-
-    def middle(self, shape: Shape, of: Callable[[Round], float]) -> float:
-        """Return the median of a figure over the rounds of a shape."""
-        return median(of(round_) for round_ in self.rounds[shape.name])
+from benchmarks.rounds import Shape, compare, open_ways
+from benchmarks.support import raise_open_files, start_fakeserver
 
 
 def main() -> None:
@@ -89,44 +27,7 @@ def main() -> None:
         shapes.append(Shape(f"1 MB result, {options.big} conn.", "big", options.big))
     with ExitStack() as programs:
         server = programs.enter_context(start_fakeserver())
-        ways = [Way("direct", server, False)]
-        if haproxy():
-            ways.append(Way("HAProxy", programs.enter_context(start_haproxy(server.port)), True))
-        if nginx():
-            ways.append(Way("nginx", programs.enter_context(start_nginx(server.port)), True))
-        ways.append(
-            Way("odptwist, pure Python", programs.enter_context(start_odptwist(server.port, gear="python")), True)
-        )
-        if GEAR != "pure Python":
-            ways.append(Way(f"odptwist, {GEAR}", programs.enter_context(start_odptwist(server.port)), True))
-        for _ in range(options.rounds):
-            for shape in shapes:
-                for way in ways:
-                    way.run(shape, options.seconds)
-    show(shapes, ways, options.rounds, options.seconds)
-
-
-def show(shapes: list[Shape], ways: list[Way], rounds: int, seconds: float) -> None:
-    """Print the table; ratios are to HAProxy."""
-    rows = []
-    for shape in shapes:
-        scale = next((way.middle(shape, lambda r: r.cpu) for way in ways if way.name == "HAProxy"), 0.0)
-        for way in ways:
-            cpu = way.middle(shape, lambda r: r.cpu)
-            rows.append(
-                [
-                    shape.name,
-                    way.name,
-                    f"{way.middle(shape, lambda r: r.rate):,.0f}",
-                    f"{way.middle(shape, lambda r: r.p50):,.0f}",
-                    f"{way.middle(shape, lambda r: r.p99):,.0f}",
-                    f"{cpu:,.1f}" if way.proxied else "",
-                    f"{cpu / scale:.2f}" if way.proxied and scale else "",
-                    str(sum(r.errors for r in way.rounds[shape.name])),
-                ]
-            )
-    print(f"Python {platform.python_version()}, medians of {rounds} rounds of {seconds:g} s\n")
-    print_table(["load", "way", "per s", "p50 us", "p99 us", "CPU us each", "of HAProxy", "errors"], rows, left=2)
+        compare(open_ways(programs, server.port), shapes, options.rounds, options.seconds)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,126 @@
+"""Alternating rounds: each load goes each way to a server in turn, again and again, and medians are compared."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from statistics import median
+
+from attrs import define, field, frozen
+
+from benchmarks.support import (
+    Load,
+    Program,
+    haproxy,
+    nginx,
+    print_table,
+    start_haproxy,
+    start_nginx,
+    start_odptwist,
+)
+from odptwist.machines.gear import GEAR
+
+
+@frozen
+class Shape:
+    """A kind of load: `mode` is one of `native/load.c`'s."""
+
+    name: str
+    mode: str
+    connections: int
+
+
+@frozen
+class Round:
+    """What one round of a shape has shown; `cpu` is in microseconds per response, 0 without a proxy."""
+
+    rate: float
+    p50: float
+    p99: float
+    cpu: float
+    errors: int
+
+
+@define
+class Way:
+    """A way to the server, and the rounds that went it, by the name of their shape.
+
+    `program` is the proxy, None where there is none.
+    """
+
+    name: str
+    port: int
+    program: Program | None = None
+    rounds: dict[str, list[Round]] = field(factory=dict)
+
+    def run(self, shape: Shape, seconds: float) -> Round:
+        """Go a round of a load."""
+        with Load(self.port, shape.mode, shape.connections, seconds) as load:
+            load.wait_until_open()
+            before = self.cpu_seconds()
+            found = load.run()
+            spent = self.cpu_seconds() - before
+        count = found["count"] or 1.0
+        return Round(count / found["seconds"], found["p50"], found["p99"], spent / count * 1e6, int(found["errors"]))
+
+    def cpu_seconds(self) -> float:
+        """Return what the proxy has cost so far."""
+        return self.program.cpu_seconds() if self.program is not None else 0.0
+
+    def add(self, shape: str, round_: Round) -> None:
+        """Remember a round."""
+        self.rounds.setdefault(shape, []).append(round_)
+
+    def middle(self, shape: str, of: Callable[[Round], float]) -> float:
+        """Return the median of a figure over the rounds of a shape."""
+        return median(of(round_) for round_ in self.rounds[shape])
+
+
+def open_ways(programs: ExitStack, server_port: int) -> list[Way]:
+    """Return the direct way to a server, and one through each proxy that is there; `programs` ends them."""
+    ways = [Way("direct", server_port)]
+
+    def through(name: str, program: Program) -> None:
+        ways.append(Way(name, program.port, programs.enter_context(program)))
+
+    if haproxy():
+        through("HAProxy", start_haproxy(server_port))
+    if nginx():
+        through("nginx", start_nginx(server_port))
+    through("odptwist, pure Python", start_odptwist(server_port, gear="python"))
+    if GEAR != "pure Python":
+        through(f"odptwist, {GEAR}", start_odptwist(server_port))
+    return ways
+
+
+def compare(ways: Sequence[Way], shapes: Sequence[Shape], rounds: int, seconds: float) -> None:
+    """Go all rounds and print the table; ratios are to HAProxy."""
+    for _ in range(rounds):
+        for shape in shapes:
+            for way in ways:
+                way.add(shape.name, way.run(shape, seconds))
+    show(ways, [shape.name for shape in shapes], f"medians of {rounds} rounds of {seconds:g} s")
+
+
+def show(ways: Sequence[Way], shapes: Sequence[str], how: str) -> None:
+    """Print the table of the rounds that were gone."""
+    rows = []
+    for shape in shapes:
+        scale = next((way.middle(shape, lambda r: r.cpu) for way in ways if way.name == "HAProxy"), 0.0)
+        for way in ways:
+            cpu = way.middle(shape, lambda r: r.cpu)
+            rows.append(
+                [
+                    shape,
+                    way.name,
+                    f"{way.middle(shape, lambda r: r.rate):,.0f}",
+                    f"{way.middle(shape, lambda r: r.p50):,.0f}",
+                    f"{way.middle(shape, lambda r: r.p99):,.0f}",
+                    f"{cpu:,.1f}" if way.program else "",
+                    f"{cpu / scale:.2f}" if way.program and scale else "",
+                    str(sum(r.errors for r in way.rounds[shape])),
+                ]
+            )
+    print(f"Python {platform.python_version()}, {how}\n")
+    print_table(["load", "way", "per s", "p50 us", "p99 us", "CPU us each", "of HAProxy", "errors"], rows, left=2)
