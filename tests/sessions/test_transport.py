@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet import abstract, tcp, unix
 from twisted.internet.main import CONNECTION_DONE
 from twisted.internet.protocol import ClientFactory
 from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from odptwist.sessions import transport
@@ -21,6 +24,11 @@ class Reactor:
     def __init__(self) -> None:
         self.readers: set[Any] = set()
         self.writers: set[Any] = set()
+        self.later: list[Callable[[], None]] = []
+
+    def callLater(self, seconds: float, call: Callable[..., None], *arguments: Any) -> None:
+        """Remember."""
+        self.later.append(partial(call, *arguments))
 
     def addReader(self, reader: Any) -> None:
         """Remember."""
@@ -131,22 +139,63 @@ class DirectWriteTests(SynchronousTestCase):
         self.assertEqual(self.read(), b"farewell")
 
     def test_nothing_is_written_after_the_end(self) -> None:
-        """A write after loseConnection is not sent directly past what still waits."""
+        """A write after loseConnection is not sent, whether something waited then or not."""
         self.transport.loseConnection()
         self.transport.write(b"late")
         self.assertEqual(self.read(), b"")
 
+    def test_close_with_nothing_queued(self) -> None:
+        """If nothing waits to be sent, the connection ends in the next turn, and its protocol is told."""
+        told = []
+
+        class Told:
+            def connectionLost(self, reason: Failure) -> None:
+                """Remember."""
+                told.append(reason.value)
+
+        self.transport.protocol = Told()
+        self.transport.write(b"farewell")
+        self.transport.loseConnection()
+        self.assertEqual(told, [])
+        (close,) = self.reactor.later
+        close()
+        self.assertEqual(told, [CONNECTION_DONE])
+        self.assertEqual(self.theirs.recv(100), b"farewell")
+        self.assertEqual(self.theirs.recv(100), b"")
+
+    def test_abort_before_the_close(self) -> None:
+        """A connection that is aborted before its turn comes ends once."""
+        told = []
+
+        class Told:
+            def connectionLost(self, reason: Failure) -> None:
+                """Remember."""
+                told.append(reason.type)
+
+        self.transport.protocol = Told()
+        self.transport.loseConnection()
+        self.transport.abortConnection()
+        for call in self.reactor.later:
+            call()
+        self.assertEqual(len(told), 1)
+
 
 class WatchTests(SynchronousTestCase):
-    def test_vanished_peers_are_found(self) -> None:
-        """Keepalive and the user timeout are set on TCP sockets, and Unix sockets are left alone."""
-        listener = socket.create_server(("127.0.0.1", 0))
-        self.addCleanup(listener.close)
-        theirs = socket.create_connection(listener.getsockname())
+    def setUp(self) -> None:
+        """Listen."""
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(self.listener.close)
+
+    def accept(self) -> socket.socket:
+        """Return a socket that a peer has connected to."""
+        theirs = socket.create_connection(self.listener.getsockname())
         self.addCleanup(theirs.close)
-        ours, _ = listener.accept()
+        ours, _ = self.listener.accept()
         self.addCleanup(ours.close)
-        transport.watch_peer(transport._TcpServer(ours, object(), ("peer", 1), None, 1, Reactor()))
+        return ours
+
+    def assert_watched(self, ours: socket.socket) -> None:
+        """Fail unless a socket has all options."""
         for option, value in (
             (socket.TCP_NODELAY, 1),
             (socket.TCP_KEEPIDLE, 5),
@@ -156,10 +205,26 @@ class WatchTests(SynchronousTestCase):
         ):
             self.assertEqual(ours.getsockopt(socket.IPPROTO_TCP, option), value)
         self.assertEqual(ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), 1)
+
+    def test_vanished_peers_are_found(self) -> None:
+        """Keepalive and the user timeout are set on TCP sockets, and Unix sockets are left alone."""
+        ours = self.accept()
+        transport.watch_peer(tcp.Server(ours, object(), ("peer", 1), None, 1, Reactor()))
+        self.assert_watched(ours)
         one, other = socket.socketpair()
         self.addCleanup(other.close)
         self.addCleanup(one.close)
         transport.watch_peer(transport._UnixServer(one, object(), "", None, 1, Reactor()))
+
+    def test_accepted_sockets_inherit(self) -> None:
+        """What a listening port of ours accepts has the options from the beginning."""
+        port = tcp.Port(0, object(), reactor=Reactor())
+        port.socket = self.listener
+        transport.write_at_once(port)
+        ours = self.accept()
+        self.assert_watched(ours)
+        transport.watch_peer(transport._TcpServer(ours, object(), ("peer", 1), None, 1, Reactor()))
+        self.assert_watched(ours)
 
 
 class SeamTests(SynchronousTestCase):
@@ -181,5 +246,7 @@ class SeamTests(SynchronousTestCase):
         transport.write_at_once(port)
         self.assertIs(port.transport, tcp.Server)
         plain = tcp.Port(0, object(), reactor=Reactor())
+        plain.socket = socket.socket()
+        self.addCleanup(plain.socket.close)
         transport.write_at_once(plain)
         self.assertIs(plain.transport, transport._TcpServer)
