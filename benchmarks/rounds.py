@@ -12,6 +12,7 @@ from attrs import define, field, frozen
 from benchmarks.support import (
     Load,
     Program,
+    Server,
     haproxy,
     nginx,
     print_table,
@@ -46,17 +47,17 @@ class Round:
 class Way:
     """A way to the server, and the rounds that went it, by the name of their shape.
 
-    `program` is the proxy, None where there is none.
+    `end` is that of it which clients connect to, `program` the proxy, None where there is none.
     """
 
     name: str
-    port: int
+    end: Server
     program: Program | None = None
     rounds: dict[str, list[Round]] = field(factory=dict)
 
     def run(self, shape: Shape, seconds: float) -> Round:
         """Go a round of a load."""
-        with Load(self.port, shape.mode, shape.connections, seconds) as load:
+        with Load(self.end, shape.mode, shape.connections, seconds) as load:
             load.wait_until_open()
             before = self.cpu_seconds()
             found = load.run()
@@ -77,20 +78,20 @@ class Way:
         return median(of(round_) for round_ in self.rounds[shape])
 
 
-def open_ways(programs: ExitStack, server_port: int) -> list[Way]:
+def open_ways(programs: ExitStack, server: Server) -> list[Way]:
     """Return the direct way to a server, and one through each proxy that is there; `programs` ends them."""
-    ways = [Way("direct", server_port)]
+    ways = [Way("direct", server)]
 
     def through(name: str, program: Program) -> None:
         ways.append(Way(name, program.port, programs.enter_context(program)))
 
     if haproxy():
-        through("HAProxy", start_haproxy(server_port))
+        through("HAProxy", start_haproxy(server))
     if nginx():
-        through("nginx", start_nginx(server_port))
-    through("odptwist, pure Python", start_odptwist(server_port, gear="python"))
+        through("nginx", start_nginx(server))
+    through("odptwist, pure Python", start_odptwist(server, gear="python"))
     if GEAR != "pure Python":
-        through(f"odptwist, {GEAR}", start_odptwist(server_port))
+        through(f"odptwist, {GEAR}", start_odptwist(server))
     return ways
 
 

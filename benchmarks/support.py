@@ -19,6 +19,9 @@ from typing import Any, Self
 
 from benchmarks.native import build
 
+Server = int | Path
+"""Where a server on this machine is: its port, or its Unix socket."""
+
 _TICKS = os.sysconf("SC_CLK_TCK")
 _TWISTD = "import sys; sys.argv[0] = 'twistd'; from twisted.scripts.twistd import run; run()"
 _HAPROXY = """\
@@ -33,7 +36,7 @@ defaults
     timeout server 1h
 listen all
     bind 127.0.0.1:{port}
-    server one 127.0.0.1:{server_port}
+    server one {server}
 """
 _NGINX = """\
 load_module {module};
@@ -48,7 +51,7 @@ stream {{
     access_log off;
     server {{
         listen 127.0.0.1:{port} backlog=1024;
-        proxy_pass 127.0.0.1:{server_port};
+        proxy_pass {server};
         proxy_timeout 1h;
     }}
 }}
@@ -163,16 +166,17 @@ def start_fakeserver() -> Program:
     return program
 
 
-def start_odptwist(server_port: int, *options: str, source: Path | None = None, gear: str = "") -> Program:
-    """Start the proxy before a server on this machine, with this interpreter.
+def start_odptwist(server: Server, *options: str, source: Path | None = None, gear: str = "") -> Program:
+    """Start the proxy before a server, with this interpreter.
 
     Args:
-        server_port: the server's.
+        server: the server.
         options: more of `twistd odp`.
         source: another directory of odptwist's source; None: the installed one.
         gear: `python` for the machines in Python; empty: the best that is there.
     """
-    return _start_odptwist("--server", f"127.0.0.1:{server_port}", *options, source=source, gear=gear)
+    address = f"unix:{server}" if isinstance(server, Path) else f"127.0.0.1:{server}"
+    return _start_odptwist("--server", address, *options, source=source, gear=gear)
 
 
 def start_cluster(primary_port: int, replica_port: int, read_policy: str, gear: str = "") -> Program:
@@ -218,16 +222,18 @@ def _nginx_module() -> Path | None:
     return next((each for each in places if each.exists()), None)
 
 
-def start_haproxy(server_port: int) -> Program:
-    """Start HAProxy in TCP mode with one thread before a server on this machine."""
+def start_haproxy(server: Server) -> Program:
+    """Start HAProxy in TCP mode with one thread before a server."""
+    address = f"unix@{server}" if isinstance(server, Path) else f"127.0.0.1:{server}"
     with tempfile.NamedTemporaryFile("w", prefix="odptwist-", suffix=".cfg") as settings:
-        settings.write(_HAPROXY.format(port=(port := free_port()), server_port=server_port, most=_most_connections()))
+        settings.write(_HAPROXY.format(port=(port := free_port()), server=address, most=_most_connections()))
         settings.flush()
         return _listening(Program([haproxy() or "haproxy", "-db", "-f", settings.name]), port)
 
 
-def start_nginx(server_port: int) -> Program:
-    """Start nginx in one process, as a proxy of streams before a server on this machine."""
+def start_nginx(server: Server) -> Program:
+    """Start nginx in one process, as a proxy of streams before a server."""
+    address = f"unix:{server}" if isinstance(server, Path) else f"127.0.0.1:{server}"
     with tempfile.TemporaryDirectory(prefix="odptwist-") as directory:
         settings = Path(directory) / "nginx.conf"
         port = free_port()
@@ -236,7 +242,7 @@ def start_nginx(server_port: int) -> Program:
                 module=_nginx_module(),
                 directory=directory,
                 port=port,
-                server_port=server_port,
+                server=address,
                 most=2 * _most_connections(),
             )
         )
