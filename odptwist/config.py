@@ -13,6 +13,7 @@ from attrs import Factory, evolve, field, frozen
 
 from odptwist.config_file import Between, ConfigFile, OneOrMore, Read
 from odptwist.config_lines import Key
+from odptwist.config_listeners import ListenerTable, read_listeners
 from odptwist.config_spellings import (
     check_name,
     check_not_empty,
@@ -39,10 +40,14 @@ from odptwist.settings import (
     DEFAULT_TENANTS,
     AccountSettings,
     AdminSettings,
+    ClientSettings,
     ClusterSettings,
     HealthSettings,
     HistorySettings,
     KillSettings,
+    LimitSettings,
+    LogSettings,
+    ProxyProtocolSettings,
     RoleSettings,
     RoutingSettings,
     RuleSettings,
@@ -51,9 +56,10 @@ from odptwist.settings import (
     Settings,
     TlsSettings,
 )
-from odptwist.snapshots import Address, Privileges, ReadPolicy, Role, RuleAction, TlsMode
+from odptwist.snapshots import Address, HeaderVersion, Privileges, ReadPolicy, Role, RuleAction, TlsMode
 
 _ROLES = {"auto": None, "primary": Role.PRIMARY, "replica": Role.REPLICA}
+_HEADER_VERSIONS = {version.value: version for version in HeaderVersion}
 _TLS_MODES = {mode.value: mode for mode in TlsMode}
 _VERIFYING = (TlsMode.VERIFY_CA, TlsMode.VERIFY_FULL)
 _POLICIES = {policy.value: policy for policy in ReadPolicy}
@@ -78,6 +84,9 @@ class _ClusterTable:
     read_policy: Annotated[ReadPolicy, Read(one_of(_POLICIES))] = ReadPolicy.PRIMARY
     server_tls: Annotated[TlsMode, Read(one_of(_TLS_MODES))] = TlsMode.DISABLED
     server_ca: str = ""
+    server_certificate: str = ""
+    server_key: str = ""
+    server_proxy_protocol: Annotated[HeaderVersion, Read(one_of(_HEADER_VERSIONS))] = HeaderVersion.OFF
     server: list[_ServerTable] = Factory(list)
 
 
@@ -112,6 +121,8 @@ class _RuleTable:
 @frozen
 class _Tables:
     port: Annotated[list[Annotated[str, Read(check_port, numbers=True)]], OneOrMore()] = Factory(list)
+    listener: list[ListenerTable] = Factory(list)
+    proxy_protocol: ProxyProtocolSettings = Factory(ProxyProtocolSettings)
     server: Annotated[list[Annotated[Address, Read(parse_address)]], OneOrMore()] = Factory(list)
     cluster_name: Annotated[str | None, Read(check_name)] = None
     data_dir: str = ""
@@ -123,6 +134,9 @@ class _Tables:
     admin: AdminSettings = Factory(AdminSettings)
     service_account: _ServiceAccountTable | None = None
     kill: KillSettings = Factory(KillSettings)
+    clients: ClientSettings = Factory(ClientSettings)
+    log: LogSettings = Factory(LogSettings)
+    limits: LimitSettings = Factory(LimitSettings)
     history: HistorySettings = Factory(HistorySettings)
     health: HealthSettings = Factory(HealthSettings)
     routing: RoutingSettings = Factory(RoutingSettings)
@@ -178,10 +192,14 @@ def load_settings(
         file.fault(("kill", "password"), "needs kill.user")
     _check_proxy_id(file, tables)
     tls = _tls(file, tables.tls, *given_certificates)
+    ports = tuple(given_ports or tables.port)
+    listeners = read_listeners(file, tables.listener, ports, tables.proxy_protocol, tls)
     if faults := [*options, *file.faults]:
         raise ConfigError(*faults)
     return Settings(
-        ports=tuple(given_ports or tables.port or (DEFAULT_PORT,)),
+        ports=ports if ports or listeners else (DEFAULT_PORT,),
+        listeners=listeners,
+        proxy_protocol=tables.proxy_protocol,
         clusters=clusters,
         data_dir=Path(data_dir or tables.data_dir or DEFAULT_DATA_DIR),
         kill=tables.kill,
@@ -189,6 +207,9 @@ def load_settings(
         roles=roles,
         admin=tables.admin,
         service_account=_service_account(tables.service_account),
+        clients=tables.clients,
+        log=tables.log,
+        limits=tables.limits,
         history=tables.history,
         health=tables.health,
         routing=tables.routing,
@@ -229,6 +250,14 @@ def _tls(file: ConfigFile, table: TlsSettings, certificate: str = "") -> TlsSett
         file.missing(("tls", "certificate"))
     if table.require_client_certificate and not table.client_ca:
         file.fault(("tls", "require_client_certificate"), "needs tls.client_ca")
+    for place, account in enumerate(table.certificate_account):
+        key = ("tls", "certificate_account", place)
+        if not table.client_ca:
+            file.fault(key, "needs tls.client_ca")
+        if not account.subject:
+            file.missing((*key, "subject"))
+        if not account.users and not file.is_faulty((*key, "users")):
+            file.fault((*key, "users"), "needs at least one")
     return table
 
 
@@ -247,11 +276,17 @@ def _check_clusters(file: ConfigFile, tables: _Tables) -> None:
             key = ("cluster", place)
             if not table.server and not file.is_faulty((*key, "server")):
                 file.fault(key, "needs a [[cluster.server]]; only a sole cluster can be the embedded one")
-    ways: dict[Address | None, tuple[TlsMode, str]] = {}
+    ways: dict[Address | None, tuple[object, ...]] = {}
     for place, table in enumerate(tables.cluster):
-        way = (table.server_tls, table.server_ca)
+        way = (table.server_tls, table.server_ca, table.server_certificate, table.server_key)
         if any(ways.setdefault(server.address, way) != way for server in table.server):
             file.fault(("cluster", place, "server_tls"), "another cluster has one of its servers, with another TLS")
+    versions: dict[Address | None, HeaderVersion] = {}
+    for place, table in enumerate(tables.cluster):
+        version = table.server_proxy_protocol
+        if any(versions.setdefault(server.address, version) is not version for server in table.server):
+            fault = "another cluster has one of its servers, with another version"
+            file.fault(("cluster", place, "server_proxy_protocol"), fault)
 
 
 def _cluster(file: ConfigFile, key: Key, table: _ClusterTable) -> ClusterSettings:
@@ -269,6 +304,10 @@ def _cluster(file: ConfigFile, key: Key, table: _ClusterTable) -> ClusterSetting
     if (table.server_tls in _VERIFYING) is not bool(table.server_ca) and not file.is_faulty((*key, "server_tls")):
         fault = "is used by verify_ca and verify_full only" if table.server_ca else "is missing"
         file.fault((*key, "server_ca"), fault)
+    if table.server_key and not table.server_certificate and not file.is_faulty((*key, "server_certificate")):
+        file.fault((*key, "server_key"), "needs a server_certificate")
+    if table.server_certificate and table.server_tls is TlsMode.DISABLED and not file.is_faulty((*key, "server_tls")):
+        file.fault((*key, "server_certificate"), "is not used where server_tls is disabled")
     return ClusterSettings(
         table.name or "",
         tuple(
@@ -280,6 +319,9 @@ def _cluster(file: ConfigFile, key: Key, table: _ClusterTable) -> ClusterSetting
         table.read_policy,
         table.server_tls,
         table.server_ca,
+        table.server_certificate,
+        table.server_key,
+        table.server_proxy_protocol,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from hashlib import sha1
+from ipaddress import ip_network
 from typing import TypeVar
 
 from odptwist.errors import MAX_REASON, is_reason
@@ -15,6 +16,8 @@ from odptwist.identity import UserName, split_user_name
 from odptwist.snapshots import Address
 
 T = TypeVar("T")
+
+_NAME_KINDS = ("cn", "dns", "email", "uri")
 
 MAX_PROXY_ID = 8191
 """ODP's, where its ids have version 2 (spec section 5.1)."""
@@ -48,6 +51,14 @@ def check_port(text: str) -> str:
     if not (number.isascii() and number.isdigit()) or int(number) > 65535:
         raise ValueError(f"{text!r}: the port must be a number from 0 to 65535")
     return text
+
+
+def check_network(text: str) -> str:
+    """Return an address, a network or `unix` as it is."""
+    try:
+        return text if text == "unix" else str(ip_network(text))
+    except ValueError as fault:
+        raise ValueError(f"{text!r}: must be unix, an address, or a network as in 10.0.0.0/8 ({fault})") from None
 
 
 def check_name(text: str) -> str:
@@ -84,6 +95,12 @@ def parse_account(text: str) -> UserName:
         raise ValueError(f"{text!r}: {fault}") from None
 
 
+def check_account(text: str) -> str:
+    """Return the user name of an account as it is."""
+    parse_account(text)
+    return text
+
+
 def parse_verifier(text: str) -> bytes:
     """Return the 20 bytes of a verifier as MySQL spells it: '*', and SHA1(SHA1(password)) in 40 hex digits.
 
@@ -115,6 +132,15 @@ def make_verifier(password: str) -> bytes:
     check_not_empty(password)
     once = sha1(password.encode(), usedforsecurity=False).digest()
     return sha1(once, usedforsecurity=False).digest()
+
+
+def parse_certificate_name(text: str) -> str:
+    """Return a name in a certificate, such as `cn:app` or `uri:spiffe://example.com/app`, as it is compared."""
+    kind, colon, name = text.partition(":")
+    if not colon or not name or kind not in _NAME_KINDS:
+        raise ValueError(f"{text!r}: must be one of {', '.join(f'{each}:NAME' for each in _NAME_KINDS)}")
+    # Names of hosts are compared without regard to case (RFC 4343).
+    return text.lower() if kind == "dns" else text
 
 
 def one_of(words: Mapping[str, T]) -> Callable[[str], T]:

@@ -29,8 +29,12 @@ class CloseReason(Enum):
     CLIENT_QUIT = "client_quit"
     CLIENT_LOST = "client_lost"
     CLIENT_BROKE_PROTOCOL = "client_broke_protocol"
+    PROXY_HEADER = "proxy_header"
     LOGIN_REFUSED = "login_refused"
     LOGIN_TIMEOUT = "login_timeout"
+    TOO_MANY_CONNECTIONS = "too_many_connections"
+    IDLE_TIMEOUT = "idle_timeout"
+    IDLE_TRANSACTION_TIMEOUT = "idle_transaction_timeout"
     TLS_FAILED = "tls_failed"
     KILLED = "killed"
     KILLED_ITSELF = "killed_itself"
@@ -68,6 +72,12 @@ class PacketTooLarge(WireError):
 
 class SequenceError(WireError):
     """A packet does not bear the sequence number that is due."""
+
+
+class FileRefused(WireError):
+    """A server asks for a file, and its client has not agreed to send any."""
+
+    blame = Blame.SERVER
 
 
 class ResponseOverrun(WireError):
@@ -160,6 +170,10 @@ class SqlError(OdpError):
         self.message = message
 
 
+class TooManyConnections(SqlError):
+    """A client may not come in, because there are as many already as a limit allows."""
+
+
 def unknown_thread(number: int) -> SqlError:
     """Return what an absent and an invisible session have in common; negative numbers print as uint64."""
     return SqlError(1094, "HY000", f"Unknown thread id: {number & 0xFFFFFFFFFFFFFFFF}")
@@ -173,6 +187,17 @@ def not_owner(number: int) -> SqlError:
 def is_reason(text: str) -> bool:
     """Say whether a text can be the reason of a kill, which is told in an error text and on a line of the log."""
     return len(text) <= MAX_REASON and not any(category(each) in _NOT_ON_ONE_LINE for each in text)
+
+
+def unknown_command() -> SqlError:
+    """Return what answers a command that cannot be followed."""
+    return SqlError(1047, "08S01", "Unknown command")
+
+
+def local_files_refused() -> SqlError:
+    """Return MySQL's refusal of LOAD DATA LOCAL."""
+    text = "Loading local data is disabled; this must be enabled on both the client and server sides"
+    return SqlError(3948, "42000", text)
 
 
 INTERRUPTED = 1317

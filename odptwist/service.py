@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from time import time
 from typing import Any, TypeVar, cast
 
-from attrs import evolve
+from attrs import evolve, fields
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.endpoints import serverFromString
@@ -27,29 +27,33 @@ from odptwist.cluster.health import examine
 from odptwist.cluster.killers import builtin_killers
 from odptwist.cluster.model import Cluster, Clusters, Server
 from odptwist.cluster.routing import RoleRouter
+from odptwist.descriptors import raise_limit, sessions_for
 from odptwist.embedded.seekdb import EmbeddedServer
 from odptwist.errors import ConfigError, EmbeddedError, OdpError, SqlError
-from odptwist.identity import ADMINISTRATOR, INSPECTOR
+from odptwist.identity import ADMINISTRATOR, INSPECTOR, split_user_name
 from odptwist.interfaces import IBackendKiller, IProxyStatement, IRouter, ISessionObserver, IVerifierSource
 from odptwist.live_settings import LiveSettings
+from odptwist.machines.certificates import CertificateAccount, CertificateAccounts
 from odptwist.machines.exchange import plain_prefixes
 from odptwist.machines.gear import GEAR
 from odptwist.machines.rate import RateLimit
 from odptwist.sessions.encryption import ClientTls, ServerTls
 from odptwist.sessions.history import History
 from odptwist.sessions.ids import SessionIds, choose_proxy_id
+from odptwist.sessions.listener import Listener
+from odptwist.sessions.networks import Networks
 from odptwist.sessions.opening import read_traits
 from odptwist.sessions.own_accounts import OwnAccount, OwnAccounts
 from odptwist.sessions.paused import PausedClients
 from odptwist.sessions.probing import Prober
-from odptwist.sessions.registry import Numbers, Registry
+from odptwist.sessions.registry import Entrance, Numbers, Registry
 from odptwist.sessions.rules import Rule, Rules
 from odptwist.sessions.service_sessions import ServiceSessions
 from odptwist.sessions.surroundings import Account, Limits, Routing, Surroundings
 from odptwist.sessions.transport import write_at_once
 from odptwist.sessions.verifiers import ConfiguredVerifiers, ServerVerifiers, Verifiers
-from odptwist.settings import AdminSettings, ClusterSettings, RuleSettings, Settings
-from odptwist.snapshots import Address, TlsMode
+from odptwist.settings import AdminSettings, ClusterSettings, LimitSettings, RuleSettings, Settings, TlsSettings
+from odptwist.snapshots import Address, HeaderVersion, TlsMode
 from odptwist.statements import (
     administrator_statements,
     builtin_statements,
@@ -68,6 +72,8 @@ T = TypeVar("T")
 
 # Seconds that a look at one session may take, which all others wait for; an ordinary one takes microseconds.
 _RULE_TIME_LIMIT = 0.1
+# Without a limit of the settings, room for fewer is worth a warning.
+_FEW_SESSIONS = 1000
 
 
 class ProxyService(Service):
@@ -130,7 +136,7 @@ class ProxyService(Service):
             plain=plain_prefixes(table.first_words),
             paused=PausedClients(reactor),
             observers=tuple(observers),
-            limits=Limits(kill_timeout=settings.kill.timeout, stop_abandoned=settings.kill.abandoned),
+            limits=_use(settings, Limits()),
             killers={killer.name: killer for killer in (*builtin_killers(), *killers)},
             kill_account=Account(settings.kill.user, settings.kill.password) if settings.kill.user else None,
             ids=ids,
@@ -140,7 +146,13 @@ class ProxyService(Service):
             routing=Routing(settings.routing.retry_reads, settings.routing.primary_wait, settings.routing.settle),
         )
         encrypted, servers_encrypted = _encryption(settings)
-        surroundings = evolve(surroundings, client_tls=encrypted, server_tls=servers_encrypted)
+        surroundings = evolve(
+            surroundings,
+            client_tls=encrypted,
+            server_tls=servers_encrypted,
+            server_headers=_server_headers(settings),
+            certificate_accounts=_certificate_accounts(settings.tls),
+        )
         self._prober: Prober | None = None
         self._service_sessions: list[ServiceSessions] = []
         sources = self._verifier_sources(surroundings)
@@ -180,12 +192,27 @@ class ProxyService(Service):
 
     def _change(self, settings: Settings) -> None:
         """Go by other settings from now on, as far as they can change."""
-        limits, routing = self._surroundings.limits, self._surroundings.routing
-        limits.kill_timeout, limits.stop_abandoned = settings.kill.timeout, settings.kill.abandoned
+        _use(settings, self._surroundings.limits)
+        self._heed_descriptors()
+        self.registry.time_limits.limits_changed()
+        routing = self._surroundings.routing
         routing.retry_reads = settings.routing.retry_reads
         routing.primary_wait, routing.settle = settings.routing.primary_wait, settings.routing.settle
         if self._prober is not None:
             self._prober.interval = settings.health.interval
+
+    def _heed_descriptors(self) -> None:
+        """Let no more clients in than there are file descriptors for, and warn if those are few."""
+        limits, descriptors = self._surroundings.limits, raise_limit()
+        room = sessions_for(descriptors, max(max(len(each.servers), 1) for each in self._settings.clusters))
+        if room < (limits.max_connections or _FEW_SESSIONS):
+            self._log.warn(
+                "the limit of file descriptors, {descriptors}, leaves room for {room} client sessions: raise it "
+                "(ulimit -n, LimitNOFILE=), or set limits.max_connections to no more",
+                descriptors=descriptors,
+                room=room,
+            )
+        limits.max_connections = min(limits.max_connections or room, room)
 
     @property
     def addresses(self) -> tuple[Any, ...]:
@@ -207,10 +234,13 @@ class ProxyService(Service):
     def _listen(self) -> None:
         if self._ports or self._stopping:
             return
-        for description in self._settings.endpoints:
+        self._heed_descriptors()
+        trusted = Networks.read(self._settings.proxy_protocol.trusted)
+        for each in self._settings.entrances:
             # A plain endpoint listens at once; one that does not tells its failure later.
-            endpoint = serverFromString(self._reactor, description)
-            endpoint.listen(self.registry).addCallbacks(self._listening, self._failed)
+            endpoint = serverFromString(self._reactor, each.port)
+            entrance = Entrance(self.registry, Listener(each.tls, each.proxy_protocol, trusted))
+            endpoint.listen(entrance).addCallbacks(self._listening, self._failed)
 
     def _listening(self, port: IListeningPort) -> None:
         write_at_once(port)
@@ -306,6 +336,16 @@ class ProxyService(Service):
             await self._embedded.stop()
 
 
+def _use(settings: Settings, limits: Limits) -> Limits:
+    """Return limits, which are now those of the settings."""
+    limits.kill_timeout, limits.stop_abandoned = settings.kill.timeout, settings.kill.abandoned
+    limits.local_infile = settings.clients.local_infile
+    limits.log_sessions = settings.log.sessions
+    for each in fields(LimitSettings):
+        setattr(limits, each.name, getattr(settings.limits, each.name))
+    return limits
+
+
 def _cluster(settings: ClusterSettings) -> Cluster:
     servers = tuple(Server(each.address, each.role, each.weight, each.killer) for each in settings.servers)
     return Cluster(settings.name, servers, settings.tenants, settings.read_policy)
@@ -336,6 +376,15 @@ def _own_accounts(settings: AdminSettings, answered: Sequence[IProxyStatement]) 
     )
 
 
+def _certificate_accounts(settings: TlsSettings) -> CertificateAccounts:
+    return CertificateAccounts(
+        tuple(
+            CertificateAccount(each.subject, frozenset(map(split_user_name, each.users)))
+            for each in settings.certificate_account
+        )
+    )
+
+
 def _encryption(settings: Settings) -> tuple[ClientTls | None, dict[Address, ServerTls]]:
     """Return how TLS is used with clients and with servers."""
     clusters = [each for each in settings.clusters if each.server_tls is not TlsMode.DISABLED]
@@ -347,6 +396,15 @@ def _encryption(settings: Settings) -> tuple[ClientTls | None, dict[Address, Ser
         raise ConfigError(f"TLS needs the extra 'tls': pip install 'odptwist[tls]' ({fault})") from None
     servers = {address: tls for each in clusters for address, tls in server_tls(each).items()}
     return client_tls(settings.tls), servers
+
+
+def _server_headers(settings: Settings) -> dict[Address, HeaderVersion]:
+    return {
+        server.address: cluster.server_proxy_protocol
+        for cluster in settings.clusters
+        if cluster.server_proxy_protocol is not HeaderVersion.OFF
+        for server in cluster.servers
+    }
 
 
 def _done() -> Deferred[None]:

@@ -8,11 +8,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from attrs import field, frozen
+from attrs import Factory, evolve, field, frozen
 
 from odptwist.config_file import Between, Read
-from odptwist.config_spellings import one_of, parse_own_verifier
-from odptwist.snapshots import Address, Privileges, ReadPolicy, Role, RuleAction, TlsMode
+from odptwist.config_spellings import check_account, check_network, one_of, parse_certificate_name, parse_own_verifier
+from odptwist.snapshots import (
+    Address,
+    HeaderPolicy,
+    HeaderVersion,
+    ListenerTls,
+    Privileges,
+    ReadPolicy,
+    Role,
+    RuleAction,
+    TlsMode,
+)
 
 DEFAULT_PORT = "2883"
 DEFAULT_CLUSTER = "odp"
@@ -46,6 +56,8 @@ class ClusterSettings:
     """One cluster; without servers it is served by the embedded one.
 
     `server_tls` is about servers that are not on a Unix socket; `server_ca` is a file of certificates, or empty.
+    `server_certificate` is a file of what the proxy shows to them, with its chain, or empty; `server_key` is a file of
+    its key, empty if that is in the same one. `server_proxy_protocol`: which PROXY header the servers are sent.
     """
 
     name: str
@@ -54,6 +66,29 @@ class ClusterSettings:
     read_policy: ReadPolicy = ReadPolicy.PRIMARY
     server_tls: TlsMode = TlsMode.DISABLED
     server_ca: str = ""
+    server_certificate: str = ""
+    server_key: str = ""
+    server_proxy_protocol: HeaderVersion = HeaderVersion.OFF
+
+
+@frozen
+class ListenerSettings:
+    """One place where clients come in.
+
+    `port` is an endpoint description, or a bare number. `tls`: whether they must use it. `proxy_protocol`: whether they
+    send a PROXY header.
+    """
+
+    port: str
+    tls: ListenerTls = ListenerTls.DEFAULT
+    proxy_protocol: HeaderPolicy = HeaderPolicy.OFF
+
+
+@frozen
+class ProxyProtocolSettings:
+    """Whose PROXY headers are believed: networks such as `10.0.0.0/8`, and `unix` for Unix sockets."""
+
+    trusted: list[Annotated[str, Read(check_network)]] = Factory(list)
 
 
 @frozen
@@ -119,6 +154,44 @@ class KillSettings:
 
 
 @frozen
+class ClientSettings:
+    """What clients are offered: `local_infile`, that their servers may ask them for files (LOAD DATA LOCAL)."""
+
+    local_infile: bool = True
+
+
+@frozen
+class LogSettings:
+    """What the log has of sessions: `sessions`, also that they began, and ends that are nothing special."""
+
+    sessions: bool = False
+
+
+_Connections = Annotated[int, Between(0, 1_000_000)]
+# A year at most, as with MariaDB's wait_timeout.
+_Time = Annotated[float, Between(0, 31_536_000, "seconds")]
+
+
+@frozen
+class LimitSettings:
+    """What clients may take; 0 is no limit, and of `max_connections` as many as there are file descriptors for.
+
+    Connections are counted in all, of one user, and from one address. `login_timeout` is for a whole login.
+    `wait_timeout` is for the pauses of programs, `interactive_timeout` for those of clients at which a person types,
+    and `idle_transaction_timeout` for those of both in a transaction. `max_statement_time` is for one statement.
+    """
+
+    max_connections: _Connections = 0
+    max_user_connections: _Connections = 0
+    max_address_connections: _Connections = 0
+    login_timeout: _Time = 10.0
+    wait_timeout: _Time = 0.0
+    interactive_timeout: _Time = 0.0
+    idle_transaction_timeout: _Time = 0.0
+    max_statement_time: _Time = 0.0
+
+
+@frozen
 class HistorySettings:
     """What is remembered of sessions that have ended: the last `sessions` of them, client and server sessions."""
 
@@ -140,6 +213,18 @@ class HealthSettings:
 
 
 @frozen
+class CertificateAccountSettings:
+    """The users that a client may log in as, and nobody else may, whose certificate has a name.
+
+    `subject` is such as `cn:app`, `dns:app.example.com`, `email:app@example.com` or `uri:spiffe://example.com/app`;
+    the users are spelled as those of accounts.
+    """
+
+    subject: Annotated[str, Read(parse_certificate_name)] = ""
+    users: list[Annotated[str, Read(check_account)]] = Factory(list)
+
+
+@frozen
 class TlsSettings:
     """TLS with clients; without a `certificate` it is not offered.
 
@@ -154,6 +239,7 @@ class TlsSettings:
     client_ca: str = ""
     require_client_certificate: bool = False
     require: bool = False
+    certificate_account: list[CertificateAccountSettings] = Factory(list)
 
 
 @frozen
@@ -188,11 +274,14 @@ class RuleSettings:
 class Settings:
     """What a proxy runs with.
 
-    `ports` are endpoint descriptions as Twisted understands them, or bare numbers. `service_account` is None if there
+    `ports` are endpoint descriptions as Twisted understands them, or bare numbers, and `listeners` further ones of
+    which more was said. `service_account` is None if there
     is none. `client_session_id_version` is 1 or 2; `proxy_id` is the proxy's number in its ids, None if any will do.
     """
 
     ports: tuple[str, ...] = (DEFAULT_PORT,)
+    listeners: tuple[ListenerSettings, ...] = ()
+    proxy_protocol: ProxyProtocolSettings = ProxyProtocolSettings()
     clusters: tuple[ClusterSettings, ...] = (ClusterSettings(DEFAULT_CLUSTER),)
     data_dir: Path = Path(DEFAULT_DATA_DIR)
     kill: KillSettings = KillSettings()
@@ -200,6 +289,9 @@ class Settings:
     roles: tuple[RoleSettings, ...] = ()
     admin: AdminSettings = AdminSettings()
     service_account: ServiceAccountSettings | None = None
+    clients: ClientSettings = ClientSettings()
+    log: LogSettings = LogSettings()
+    limits: LimitSettings = LimitSettings()
     history: HistorySettings = HistorySettings()
     health: HealthSettings = HealthSettings()
     routing: RoutingSettings = RoutingSettings()
@@ -214,11 +306,17 @@ class Settings:
         return not any(cluster.servers for cluster in self.clusters)
 
     @property
-    def endpoints(self) -> tuple[str, ...]:
-        """Return `ports` as endpoint descriptions.
+    def entrances(self) -> tuple[ListenerSettings, ...]:
+        """Return all places where clients come in, with their endpoint descriptions.
 
         A bare number listens on every address; before the embedded server, whose root has no password, on loopback.
         """
         # Twisted's own backlog of 50 is soon full when a pool opens its connections at once.
         suffix = ":backlog=1024" + (":interface=127.0.0.1" if self.embedded else "")
-        return tuple(f"tcp:{port}{suffix}" if port.isdigit() else port for port in self.ports)
+        every = (*map(ListenerSettings, self.ports), *self.listeners)
+        return tuple(evolve(each, port=f"tcp:{each.port}{suffix}") if each.port.isdigit() else each for each in every)
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Return all endpoint descriptions."""
+        return tuple(each.port for each in self.entrances)

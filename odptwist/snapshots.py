@@ -67,6 +67,25 @@ class ReadPolicy(Enum):
 
 
 @unique
+class Algorithm(Enum):
+    """How packets are compressed; the words are those of MySQL's `protocol_compression_algorithms`."""
+
+    ZLIB = "zlib"
+    ZSTD = "zstd"
+
+
+@unique
+class ServerCompression(Enum):
+    """How the proxy compresses what it says to a server, where the server offers that."""
+
+    OFF = "off"
+    ZLIB = "zlib"
+    ZSTD = "zstd"
+    PREFERRED = "preferred"
+    """By zstd, else by zlib."""
+
+
+@unique
 class TlsMode(Enum):
     """How the proxy talks to a server; the words are those of MySQL's `ssl_mode`."""
 
@@ -80,6 +99,39 @@ class TlsMode(Enum):
     """By TLS, with a certificate that a known authority has signed."""
     VERIFY_FULL = "verify_full"
     """The same, and the certificate names the server's host or address."""
+
+
+@unique
+class ListenerTls(Enum):
+    """Whether clients that come in at one place must use TLS."""
+
+    DEFAULT = "default"
+    """As `[tls]` says for all."""
+    OPTIONAL = "optional"
+    REQUIRED = "required"
+
+
+@unique
+class HeaderPolicy(Enum):
+    """Whether those who connect at one place send a PROXY header."""
+
+    OFF = "off"
+    OPTIONAL = "optional"
+    """They may."""
+    REQUIRED = "required"
+    """They must."""
+
+
+@unique
+class HeaderVersion(Enum):
+    """Which PROXY header a server is sent."""
+
+    OFF = "off"
+    """None."""
+    V1 = "v1"
+    """A line of text."""
+    V2 = "v2"
+    """Binary."""
 
 
 @unique

@@ -17,9 +17,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL, crypto
 from twisted.internet import ssl
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.logger import Logger
+from zope.interface import implementer
 
 from odptwist.errors import ConfigError
+from odptwist.machines.certificates import ClientCertificate
 from odptwist.sessions.encryption import ClientTls, ServerTls
 from odptwist.settings import AUTO_CERTIFICATE, ClusterSettings, TlsSettings
 from odptwist.snapshots import Address, TlsMode
@@ -47,7 +50,7 @@ def client_tls(settings: TlsSettings) -> ClientTls | None:
         chain, key = _make_certificate()
     else:
         chain = _certificates("tls.certificate", settings.certificate)
-        key = _key(settings)
+        key = _key("tls.certificate", settings.certificate, "tls.key", settings.key)
     options = ssl.CertificateOptions(
         privateKey=key,
         certificate=chain[0],
@@ -60,11 +63,8 @@ def client_tls(settings: TlsSettings) -> ClientTls | None:
         enableSessions=True,
         enableSessionTickets=True,
     )
-    try:
-        options.getContext()
-    except SSL.Error as fault:
-        raise ConfigError(f"tls.certificate: {settings.certificate}: {_words(fault)}") from None
-    return ClientTls(options, settings.require)
+    _check_pair("tls.certificate", settings.certificate, options)
+    return ClientTls(options, settings.require, _read_certificate)
 
 
 def server_tls(cluster: ClusterSettings) -> dict[Address, ServerTls]:
@@ -77,16 +77,81 @@ def server_tls(cluster: ClusterSettings) -> dict[Address, ServerTls]:
     if mode is TlsMode.DISABLED:
         return {}
     authorities = _authorities(f"cluster {cluster.name}: server_ca", cluster.server_ca)
+    more = {"enableSessions": True, "enableSessionTickets": True, **_shown_to_servers(cluster)}
     addresses = [server.address for server in cluster.servers if not server.address.path]
     required = mode is not TlsMode.PREFERRED
-    return {each: ServerTls(_options(mode, each.host, authorities), required) for each in addresses}
+    return {each: ServerTls(_ResumedTls(_options(mode, each.host, authorities, more)), required) for each in addresses}
 
 
-def _options(mode: TlsMode, host: str, authorities: list[crypto.X509] | None) -> Any:
+def _options(mode: TlsMode, host: str, authorities: list[crypto.X509] | None, more: dict[str, Any]) -> Any:
     if mode is TlsMode.VERIFY_FULL:
         known = ssl.trustRootFromCertificates([ssl.Certificate(each) for each in authorities or ()])
-        return ssl.optionsForClientTLS(host, known)
-    return ssl.CertificateOptions(verify=mode is TlsMode.VERIFY_CA, caCerts=authorities)
+        return ssl.optionsForClientTLS(host, known, extraCertificateOptions=more)
+    return ssl.CertificateOptions(verify=mode is TlsMode.VERIFY_CA, caCerts=authorities, **more)
+
+
+def _shown_to_servers(cluster: ClusterSettings) -> dict[str, Any]:
+    """Return the certificate that the proxy shows to the servers of a cluster, as Twisted's options; none if none."""
+    if not cluster.server_certificate:
+        return {}
+    setting, path = f"cluster {cluster.name}: server_certificate", cluster.server_certificate
+    chain = _certificates(setting, path)
+    key = _key(setting, path, f"cluster {cluster.name}: server_key", cluster.server_key)
+    shown = {"privateKey": key, "certificate": chain[0], "extraCertChain": chain[1:]}
+    _check_pair(setting, path, ssl.CertificateOptions(**shown))
+    return shown
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class _ResumedTls:
+    """Makes connections to one server, each of which goes on with the TLS session of the last that logged in.
+
+    A server that goes on with a session shows no certificate: it proves that it is the one that was checked when the
+    session began. So no two servers and no two ways to check may share one of these.
+    """
+
+    def __init__(self, options: Any) -> None:
+        self._options = options
+        self._session: SSL.Session | None = None
+
+    def clientConnectionForTLS(self, protocol: Any) -> SSL.Connection:
+        """Return a connection, as Twisted wants it."""
+        connection: SSL.Connection = self._options.clientConnectionForTLS(protocol)
+        if self._session is not None:
+            connection.set_session(self._session)
+        return connection
+
+    def keep_session(self, connection: SSL.Connection) -> None:
+        """Let the next connection go on with the session of this one, whose handshake was good."""
+        self._session = connection.get_session()
+
+
+def _read_certificate(connection: SSL.Connection) -> ClientCertificate | None:
+    shown = connection.get_peer_certificate()
+    if shown is None:
+        return None
+    certificate = shown.to_cryptography()
+    common = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    names = [f"cn:{_text(each.value)}" for each in common]
+    try:
+        others = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, ValueError):  # none, or nothing that can be read
+        others = x509.SubjectAlternativeName(())
+    names += [f"dns:{each.lower()}" for each in others.get_values_for_type(x509.DNSName)]
+    names += [f"email:{each}" for each in others.get_values_for_type(x509.RFC822Name)]
+    names += [f"uri:{each}" for each in others.get_values_for_type(x509.UniformResourceIdentifier)]
+    return ClientCertificate(certificate.subject.rfc4514_string(), frozenset(names))
+
+
+def _text(value: str | bytes) -> str:
+    return value if isinstance(value, str) else value.decode("latin-1")
+
+
+def _check_pair(setting: str, path: str, options: ssl.CertificateOptions) -> None:
+    try:
+        options.getContext()
+    except SSL.Error as fault:
+        raise ConfigError(f"{setting}: {path}: {_words(fault)}") from None
 
 
 def _certificates(setting: str, path: str) -> list[Certificate]:
@@ -100,8 +165,9 @@ def _authorities(setting: str, path: str) -> list[crypto.X509] | None:
     return [crypto.X509.from_cryptography(each) for each in _certificates(setting, path)] if path else None
 
 
-def _key(settings: TlsSettings) -> Key:
-    setting, path = ("tls.key", settings.key) if settings.key else ("tls.certificate", settings.certificate)
+def _key(certificate_setting: str, certificate_path: str, key_setting: str, key_path: str) -> Key:
+    """Return the key of a certificate; it is in the same file if it has none of its own."""
+    setting, path = (key_setting, key_path) if key_path else (certificate_setting, certificate_path)
     try:
         return serialization.load_pem_private_key(_read(setting, path), None)
     except TypeError:

@@ -18,6 +18,7 @@ from odptwist.errors import ConfigError, SqlError
 from odptwist.settings import (
     AccountSettings,
     AdminSettings,
+    CertificateAccountSettings,
     ClusterSettings,
     HealthSettings,
     HistorySettings,
@@ -408,6 +409,38 @@ class SettingsTests(SynchronousTestCase):
             ),
         ):
             self.assertEqual(self.faults(text), (f"{self.path}:{fault}",))
+
+    def test_certificate_accounts(self) -> None:
+        """A name in certificates goes with users; names of hosts are compared without regard to case."""
+        text = '[tls]\ncertificate = "c"\nclient_ca = "a"\n[[tls.certificate_account]]\n'
+        (account,) = self.load(text + 'subject = "dns:A.Example"\nusers = ["a", "b@t#odp"]').tls.certificate_account
+        self.assertEqual(account, CertificateAccountSettings("dns:a.example", ["a", "b@t#odp"]))
+        (account,) = self.load(text + 'subject = "cn:A b"\nusers = ["a"]').tls.certificate_account
+        self.assertEqual(account.subject, "cn:A b")
+        key = "tls.certificate_account[0]"
+        for more, fault in (
+            ('subject = "cn:a"', f"4: {key}.users: needs at least one"),
+            ('users = ["a"]', f"4: {key}.subject: is missing"),
+            (
+                'subject = "ada"\nusers = ["a"]',
+                f"5: {key}.subject: 'ada': must be one of cn:NAME, dns:NAME, email:NAME, uri:NAME",
+            ),
+            ('subject = "cn:a"\nusers = ["a@"]', f"6: {key}.users[0]: 'a@': an empty tenant or cluster in the user name"),
+        ):
+            self.assertEqual(self.faults(text + more), (f"{self.path}:{fault}",))
+        without = text.replace('client_ca = "a"\n', "") + 'subject = "cn:a"\nusers = ["a"]'
+        self.assertEqual(self.faults(without), (f"{self.path}:3: {key}: needs tls.client_ca",))
+
+    def test_certificate_for_servers(self) -> None:
+        """The proxy's own certificate is for servers that are talked to by TLS, and a key needs a certificate."""
+        text = '[[cluster]]\nname = "a"\nserver_tls = "{}"\n{}\n[[cluster.server]]\naddress = "h:1"\n'
+        (cluster,) = self.load(text.format("required", 'server_certificate = "c"\nserver_key = "k"')).clusters
+        self.assertEqual((cluster.server_certificate, cluster.server_key), ("c", "k"))
+        for mode, more, fault in (
+            ("required", 'server_key = "k"', "server_key: needs a server_certificate"),
+            ("disabled", 'server_certificate = "c"', "server_certificate: is not used where server_tls is disabled"),
+        ):
+            self.assertEqual(self.faults(text.format(mode, more)), (f"{self.path}:4: cluster[0].{fault}",))
 
     def test_tls_with_servers(self) -> None:
         """Each cluster has its own way, and verification needs to know who signs."""

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from unittest.mock import patch
 
+from attrs import evolve
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from twisted.internet.testing import MemoryReactorClock
@@ -94,6 +95,23 @@ class FileTests(SynchronousTestCase):
         bad = ClusterSettings("a", SERVERS, server_tls=TlsMode.VERIFY_CA, server_ca="/none")
         fault = self.assertRaises(ConfigError, server_tls, bad)
         self.assertEqual(str(fault), "cluster a: server_ca: /none: No such file or directory")
+
+    def test_certificate_for_servers(self) -> None:
+        """What the proxy shows to servers is read at the start, and faults name the cluster."""
+        certificate, key = self.authority.issue("proxy")
+        good = self.write("good.pem", certificate + key)
+        bare = self.write("bare.pem", certificate)
+        other = self.write("other.pem", self.authority.issue("proxy")[1])
+        shown = ClusterSettings("a", SERVERS, server_tls=TlsMode.REQUIRED, server_certificate=good)
+        self.assertEqual(len(server_tls(shown)), 1)
+        for more, text in (
+            ({"server_certificate": "/none"}, "server_certificate: /none: No such file or directory"),
+            ({"server_certificate": bare}, f"server_certificate: {bare}: has no key in PEM format"),
+            ({"server_certificate": bare, "server_key": bare}, f"server_key: {bare}: has no key in PEM format"),
+            ({"server_certificate": bare, "server_key": other}, f"server_certificate: {bare}: key values mismatch"),
+        ):
+            fault = self.assertRaises(ConfigError, server_tls, evolve(shown, **more))
+            self.assertEqual(str(fault), f"cluster a: {text}")
 
     def test_own_certificate(self) -> None:
         """The certificate that is made names this machine, and the log has its fingerprint."""

@@ -26,6 +26,7 @@ typedef struct {
     PyObject *changes;
     char fragment;
     char deprecate_eof;
+    char local_files;
     char answered;
     unsigned int status;
     unsigned int error;
@@ -34,7 +35,7 @@ typedef struct {
 } Responses;
 
 static PyObject *empty_bytes, *empty_tuple;
-static PyObject *WireError, *MalformedPacket, *PacketTooLarge, *ResponseOverrun;
+static PyObject *WireError, *MalformedPacket, *PacketTooLarge, *ResponseOverrun, *FileRefused;
 
 /* What a packet has come to: a phase, or FAILED with an exception set. */
 #define FAILED (-1)
@@ -140,8 +141,13 @@ read_packet(Responses *self, int phase, const unsigned char *packet, Py_ssize_t 
                 return FAILED;
             return self->status & MORE_RESULTS ? HEADER : IDLE;
         }
-        if (first == 0xFB)
+        if (first == 0xFB) {
+            if (!self->local_files) {
+                PyErr_SetString(FileRefused, "it asks for a file of the client's, who has not agreed to send any");
+                return FAILED;
+            }
             return INFILE;
+        }
         if (first < 0xFB)
             self->count = first;
         else if (first == 0xFC && length == 3 && u16(packet + 1))
@@ -334,11 +340,12 @@ Responses_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 static int
 Responses_init(Responses *self, PyObject *arguments, PyObject *keywords)
 {
-    int deprecate_eof;
-    static char *names[] = {"deprecate_eof", NULL};
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "p", names, &deprecate_eof))
+    int deprecate_eof, local_files = 1;
+    static char *names[] = {"deprecate_eof", "local_files", NULL};
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "p|p", names, &deprecate_eof, &local_files))
         return -1;
     self->deprecate_eof = (char)deprecate_eof;
+    self->local_files = (char)local_files;
     return 0;
 }
 
@@ -408,10 +415,12 @@ PyInit__response(void)
     MalformedPacket = PyObject_GetAttrString(errors, "MalformedPacket");
     PacketTooLarge = PyObject_GetAttrString(errors, "PacketTooLarge");
     ResponseOverrun = PyObject_GetAttrString(errors, "ResponseOverrun");
+    FileRefused = PyObject_GetAttrString(errors, "FileRefused");
     Py_DECREF(errors);
     empty_bytes = PyBytes_FromStringAndSize("", 0);
     empty_tuple = PyTuple_New(0);
-    if (!WireError || !MalformedPacket || !PacketTooLarge || !ResponseOverrun || !empty_bytes || !empty_tuple)
+    if (!WireError || !MalformedPacket || !PacketTooLarge || !ResponseOverrun || !FileRefused || !empty_bytes ||
+        !empty_tuple)
         return NULL;
     PyObject *made = PyModule_Create(&module);
     if (made == NULL || PyModule_AddType(made, &ResponsesType) < 0) {

@@ -6,7 +6,7 @@ https://mariadb.com/kb/en/authentication-plugin-pam/ (dialog).
 
 mysql_clear_password and dialog carry the password as it is. sha256_password, and caching_sha2_password where its fast
 way fails, do so if the client's link is secure, and encrypt it with the server's public key if it is not; the server
-expects what suits its own link. So these two need links that are alike.
+expects what suits its own link. So these two need links that are alike, or `odptwist.machines.password_bridge`.
 """
 
 from __future__ import annotations
@@ -14,45 +14,72 @@ from __future__ import annotations
 from typing import Final
 
 from odptwist.errors import SqlError
-from odptwist.wire.handshake import parse_auth_switch_request
+from odptwist.wire.handshake import parse_auth_next_factor, parse_auth_switch_request
+from odptwist.wire.sha2 import CACHING_SHA2_PASSWORD, FULL_AUTHENTICATION, SHA256_PASSWORD
 
 _ALWAYS_CLEAR: Final = frozenset(("mysql_clear_password", "dialog"))
-_CACHING_SHA2: Final = "caching_sha2_password"
-_SHA256: Final = "sha256_password"
-# AuthMoreData: the server does not have the password in its cache and wants it whole.
-_FULL_AUTHENTICATION: Final = b"\x01\x04"
 
 
 class QuestionGuard:
-    """Follows what a server asks in one login. A link is secure if it is encrypted or does not leave the machine."""
+    """Follows what a server asks in one login. A link is secure if it is encrypted or does not leave the machine.
 
-    __slots__ = ("_plugin",)
+    Attributes:
+        plugin: how the account is asked to prove itself now.
+        nonce: the server's, for this plugin; empty as long as none was sent.
+        factors: how many proofs the server has asked for, 1 as long as it is the first.
+    """
+
+    __slots__ = ("factors", "nonce", "plugin")
 
     def __init__(self) -> None:
-        self._plugin = _CACHING_SHA2  # as long as no other is named: the only one that asks so without a switch
+        self.plugin = CACHING_SHA2_PASSWORD  # as long as no other is named: the only one that asks without a switch
+        self.nonce = b""
+        self.factors = 1
 
-    def check(self, payload: bytes, client_secure: bool, server_secure: bool) -> None:
-        """Raise `SqlError` (1045) if a question must not be passed on.
+    def follow(self, payload: bytes) -> bool:
+        """Take a question, and return whether it asks for the password that sha2 methods send whole.
 
         Args:
-            payload: AuthSwitchRequest or AuthMoreData.
-            client_secure: whether the client's link is secure.
-            server_secure: whether the server's is.
+            payload: AuthSwitchRequest, AuthNextFactor or AuthMoreData.
 
         Raises:
-            WireError: the question cannot be read.
+            WireError: it cannot be read.
         """
+        if payload[:1] == b"\x01":
+            return self.plugin == CACHING_SHA2_PASSWORD and payload == FULL_AUTHENTICATION
         if payload[:1] == b"\xfe":
-            self._plugin = parse_auth_switch_request(payload).plugin
-        if client_secure and server_secure:
-            return
-        wants_password = self._plugin == _SHA256 or (self._plugin == _CACHING_SHA2 and payload == _FULL_AUTHENTICATION)
-        if self._plugin in _ALWAYS_CLEAR or (wants_password and client_secure is not server_secure):
-            both = not client_secure and not server_secure
-            clear = "both links are" if both else f"the {'server' if client_secure else 'client'}'s link is"
-            raise SqlError(
-                1045,
-                "28000",
-                f"Access denied: authentication plugin '{self._plugin}' requires secure connections from the client to "
-                f"the proxy and from the proxy to the server, and {clear} not encrypted",
-            )
+            question = parse_auth_switch_request(payload)
+        else:
+            question = parse_auth_next_factor(payload)
+            self.factors += 1
+        self.plugin, self.nonce = question.plugin, question.data
+        return self.plugin == SHA256_PASSWORD
+
+    def check_clear(self, client_secure: bool, server_secure: bool) -> None:
+        """Raise `SqlError` (1045) if the method sends the password as it is, and somebody could read it.
+
+        Args:
+            client_secure: whether the client's link is secure.
+            server_secure: whether the server's is.
+        """
+        if self.plugin in _ALWAYS_CLEAR and not (client_secure and server_secure):
+            raise insecure(self.plugin, client_secure, server_secure)
+
+    def check(self, payload: bytes, client_secure: bool, server_secure: bool) -> None:
+        """Raise `SqlError` (1045) if a question must not be passed on without more ado; else as `follow`."""
+        wants_password = self.follow(payload)
+        self.check_clear(client_secure, server_secure)
+        if wants_password and client_secure is not server_secure:
+            raise insecure(self.plugin, client_secure, server_secure)
+
+
+def insecure(plugin: str, client_secure: bool, server_secure: bool) -> SqlError:
+    """Return the refusal of a login by a method that would lay the password open."""
+    both = not client_secure and not server_secure
+    clear = "both links are" if both else f"the {'server' if client_secure else 'client'}'s link is"
+    return SqlError(
+        1045,
+        "28000",
+        f"Access denied: authentication plugin '{plugin}' requires secure connections from the client to "
+        f"the proxy and from the proxy to the server, and {clear} not encrypted",
+    )

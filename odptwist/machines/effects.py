@@ -35,9 +35,13 @@ class Greeted:
 
 @frozen
 class Ask:
-    """The server asks the client something (AuthSwitchRequest or AuthMoreData): pass it on."""
+    """The server asks the client something (AuthSwitchRequest, AuthNextFactor or AuthMoreData): pass it on.
+
+    `further`: it asks for a proof beside that of the first factor, which only the client can have.
+    """
 
     payload: bytes
+    further: bool = False
 
 
 @frozen

@@ -44,6 +44,7 @@ from odptwist.machines.response import (
 )
 from odptwist.wire.constants import (
     CLIENT_DEPRECATE_EOF,
+    CLIENT_LOCAL_FILES,
     COM_BINLOG_DUMP,
     COM_BINLOG_DUMP_GTID,
     COM_CHANGE_USER,
@@ -161,7 +162,7 @@ class Tracker(Responses):
             capabilities: what client and server both agreed on.
             plain: from `plain_prefixes`.
         """
-        super().__init__(bool(capabilities & CLIENT_DEPRECATE_EOF))
+        super().__init__(bool(capabilities & CLIENT_DEPRECATE_EOF), bool(capabilities & CLIENT_LOCAL_FILES))
         self._plain = plain
         self._tail = 0
         self._tail_more = False

@@ -14,7 +14,7 @@ from struct import Struct
 from struct import error as StructError
 from typing import Final
 
-from odptwist.errors import MalformedPacket, PacketTooLarge, ResponseOverrun, WireError
+from odptwist.errors import FileRefused, MalformedPacket, PacketTooLarge, ResponseOverrun, WireError
 from odptwist.wire.constants import (
     MAX_PAYLOAD,
     SERVER_MORE_RESULTS_EXISTS,
@@ -75,6 +75,7 @@ class Responses:
         "_deprecate_eof",
         "_fragment",
         "_held",
+        "_local_files",
         "_phase",
         "_shape",
         "_skip",
@@ -86,9 +87,15 @@ class Responses:
         "status",
     )
 
-    def __init__(self, deprecate_eof: bool) -> None:
-        """Begin idle; `deprecate_eof` says whether client and server both agreed on CLIENT_DEPRECATE_EOF."""
+    def __init__(self, deprecate_eof: bool, local_files: bool = True) -> None:
+        """Begin idle.
+
+        Args:
+            deprecate_eof: whether client and server both agreed on CLIENT_DEPRECATE_EOF.
+            local_files: the same of CLIENT_LOCAL_FILES. Else a server that asks for a file breaks the protocol.
+        """
         self._deprecate_eof = deprecate_eof
+        self._local_files = local_files
         self._phase = IDLE
         self._shape = NONE
         self._count = 0
@@ -243,6 +250,8 @@ class Responses:
                 self._ok(data, start, length)
                 return HEADER if self.status & SERVER_MORE_RESULTS_EXISTS else IDLE
             if first == 0xFB:
+                if not self._local_files:
+                    raise FileRefused("it asks for a file of the client's, who has not agreed to send any")
                 return INFILE
             count = first if first < 0xFB else self._wide_count(data, start, length, first)
             self._count = count

@@ -49,6 +49,7 @@ from odptwist.wire.constants import (
     CLIENT_SECURE_CONNECTION,
     CLIENT_SESSION_TRACK,
     CLIENT_TRANSACTIONS,
+    ER_ACCESS_DENIED_ERROR,
 )
 from odptwist.wire.framing import Packet, frames
 from odptwist.wire.handshake import (
@@ -60,7 +61,7 @@ from odptwist.wire.handshake import (
     parse_greeting,
 )
 from odptwist.wire.primitives import decode_text
-from odptwist.wire.responses import parse_err
+from odptwist.wire.responses import Err, parse_err
 from odptwist.wire.scramble import SALT_SIZE, native_answer, xor
 
 # What can be promised to a client, if its servers have it: all that leaves packets as they are, or that the exchange
@@ -105,6 +106,7 @@ ASK_AGAIN_PLUGIN: Final = "odp_ask_again"
 ASK_AGAIN_ANSWER: Final = b"?" * 20
 
 _CONNECTION_ID_OF_OCEANBASE: Final = 1 << 31
+_MASKED_HOST: Final = "xxx.xxx.xxx.xxx"
 
 
 def authenticates_tenants(greeting: Greeting) -> bool:
@@ -254,6 +256,19 @@ def server_response(
         attributes=attributes,
         zstd_level=None,
     )
+
+
+def unmasked(refusal: bytes, host: str) -> bytes:
+    """Return an ERR packet as other servers send it to a client at `host`, empty for a Unix socket.
+
+    seekdb 1.4 refuses logins with another sqlstate, and hides the host.
+    """
+    if _MASKED_HOST.encode() not in refusal:
+        return refusal
+    err = parse_err(refusal)
+    if err.code != ER_ACCESS_DENIED_ERROR:
+        return refusal
+    return Err(err.code, "28000", err.message.replace(_MASKED_HOST, host or "localhost")).encode()
 
 
 def takes_proxy_scramble(client: HandshakeResponse, greeting: Greeting) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from typing import Protocol as Shape
 
@@ -9,18 +10,23 @@ from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from odptwist.errors import INTERRUPTED, CloseReason, interrupted
+from odptwist.errors import INTERRUPTED, CloseReason, SqlError, TooManyConnections, interrupted
+from odptwist.identity import Identity
 from odptwist.interfaces import IStatements
 from odptwist.machines.exchange import Tracker, WatchfulTracker
 from odptwist.machines.prepared import PreparedStatement
+from odptwist.sessions.admission import Admission
+from odptwist.sessions.arrival import Arrival
 from odptwist.sessions.choice import Choice
 from odptwist.sessions.commands import look
+from odptwist.sessions.cures import expect_eof
 from odptwist.sessions.dialogue import LoginPlan
 from odptwist.sessions.encryption import explain
 from odptwist.sessions.grants import told_privileges
 from odptwist.sessions.guarded import guard_login
 from odptwist.sessions.history import DETAIL_SIZE
 from odptwist.sessions.kill import Told
+from odptwist.sessions.listener import Listener
 from odptwist.sessions.login import Login
 from odptwist.sessions.opening import Opened
 from odptwist.sessions.own_statements import execute_own
@@ -30,14 +36,27 @@ from odptwist.sessions.serverless import look_serverless
 from odptwist.sessions.showing import Showing
 from odptwist.sessions.surroundings import Surroundings
 from odptwist.sessions.transport import watch_peer
-from odptwist.snapshots import EndedSession, SessionKind
-from odptwist.wire.constants import COM_CHANGE_USER, SERVER_STATUS_AUTOCOMMIT, SERVER_STATUS_IN_TRANS
+from odptwist.snapshots import EndedSession, HeaderPolicy, SessionKind
+from odptwist.wire.constants import (
+    CLIENT_DEPRECATE_EOF,
+    COM_CHANGE_USER,
+    COM_SET_OPTION,
+    SERVER_STATUS_AUTOCOMMIT,
+    SERVER_STATUS_IN_TRANS,
+)
 from odptwist.wire.framing import Deframer, frame
+from odptwist.wire.proxy_header import ProxyHeader
 from odptwist.wire.responses import err_for, parse_ok
 
 
 class Keeper(Shape):
-    """Who keeps client sessions."""
+    """Who keeps client sessions.
+
+    Attributes:
+        admission: says who may come in.
+    """
+
+    admission: Admission
 
     def forget(self, session: ClientSession) -> None:
         """Be told that a session has ended."""
@@ -48,29 +67,43 @@ class Keeper(Shape):
     def kill_marked(self, session: ClientSession, why: str) -> None:
         """Be told that the time of a marked session is up."""
 
+    def stop_statement(self, session: ClientSession, error: SqlError) -> None:
+        """Be told that what a session runs takes too long; its client is to be told the error."""
+
 
 class ClientSession(Showing):
     """Serves one client.
 
     Attributes:
+        listener: where the client came in.
         told: what servers were told by KILL QUERY of the statement that runs.
+        counted_host: the address that it counts for, see `Admission`.
+        counted_user: the user that it counts for.
     """
 
     __slots__ = (
+        "_arrival",
         "_keeper",
         "_mark_timer",
         "_taken",
         "_timer",
+        "counted_host",
+        "counted_user",
+        "listener",
         "told",
     )
 
     _log = Logger()
 
-    def __init__(self, cs_id: int, surroundings: Surroundings, keeper: Keeper) -> None:
+    def __init__(self, cs_id: int, surroundings: Surroundings, keeper: Keeper, listener: Listener) -> None:
         super().__init__(cs_id, surroundings)
+        self.listener = listener
         self.told = Told()
+        self.counted_host: str | None = None
+        self.counted_user: Identity | None = None
         self._keeper = keeper
         self._login = Login(self, surroundings)
+        self._arrival: Arrival | None = None
         self._timer: Any = None
         self._mark_timer: Any = None
         self._taken: ServerSession | None = None
@@ -78,21 +111,67 @@ class ClientSession(Showing):
     # -- the login ----------------------------------------------------------------------------------------------------
 
     def connectionMade(self) -> None:
-        """Be connected: greet."""
+        """Be connected: find out where the client comes from, and greet."""
         transport = self.transport
         watch_peer(transport)
         transport.registerProducer(self, True)
         peer = transport.getPeer()
         self.peer = Peer(getattr(peer, "host", ""), getattr(peer, "port", 0))
-        self._timer = self.surroundings.reactor.callLater(
-            self.surroundings.limits.login_timeout, self.drop, CloseReason.LOGIN_TIMEOUT
-        )
+        if not self._is_let_in(self._keeper.admission.enter):
+            return
+        timeout = self.surroundings.limits.login_timeout
+        if timeout:
+            self._timer = self.surroundings.reactor.callLater(timeout, self.drop, CloseReason.LOGIN_TIMEOUT)
+        if self.listener.headers is HeaderPolicy.OFF:
+            self.begin_login()
+        else:
+            self._arrival = Arrival(self, self.surroundings.reactor)
+            self._arrival.begin()
+
+    def came_from(self, header: ProxyHeader) -> None:
+        """Be told by a load balancer where the client comes from, rarely after the greeting."""
         if self._login is not None:
+            self._login.header = header
+        if header.source is not None:
+            self.peer = Peer(header.source.host, header.source.port)
+            self._is_let_in(self._keeper.admission.locate)
+
+    def begin_login(self) -> None:
+        """Greet, because it is known where the client comes from, or nothing more is awaited."""
+        if self._login is not None and self._is_let_in(self._keeper.admission.locate):
             self.run(self._login.greet())
+
+    def _is_let_in(self, ask: Callable[[ClientSession], None]) -> bool:
+        """Ask whether the client may come in, and end with an ERR in the place of the greeting if not."""
+        if self.reason is not None:
+            return False
+        try:
+            ask(self)
+        except TooManyConnections as refusal:
+            # What it understands is not known yet.
+            self.transport.write(frame(err_for(refusal).encode(with_state=False), 0))
+            self.end(CloseReason.TOO_MANY_CONNECTIONS, refusal.message)
+            return False
+        return True
+
+    def become(self, identity: Identity) -> None:
+        """Be this user from now on; `TooManyConnections` if it has too many."""
+        self.identity = identity
+        self._keeper.admission.name(self, identity)
+
+    def check_room(self, identity: Identity) -> None:
+        """Raise `TooManyConnections` if this user has too many to become it."""
+        self._keeper.admission.check(self, identity)
 
     def login_received(self, data: bytes) -> None:
         """Take bytes of the client before the login is over."""
-        if self._login is not None:
+        if self._arrival is not None:
+            rest = self._arrival.received(data)
+            if rest is None:
+                return
+            self._arrival = None
+            data = rest
+        if self._login is not None and data:
             self._login.received(data)
 
     def logged_in(self, plan: LoginPlan, opened: Opened, response: bytes, rest: bytes) -> None:
@@ -131,11 +210,14 @@ class ClientSession(Showing):
     def _enter(self, plan: LoginPlan, response: bytes, rest: bytes) -> None:
         said = {each.name: each.value for each in plan.response.attributes}
         self._names = (said.get("program_name", ""), said.get("_client_name", ""), said.get("_client_version", ""))
-        self._timer.cancel()
-        self._timer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._login = None
+        self.since = self.surroundings.reactor.seconds()
         self.transport.write(response)
-        self._log.info("client session {cs_id} opened: {identity}", cs_id=self.cs_id, identity=self.identity)
+        if self.surroundings.limits.log_sessions:
+            self._log.info("client session {cs_id} opened: {identity}", cs_id=self.cs_id, identity=self.identity)
         if self.observed:
             opening = self.snapshot()
             self.surroundings.tell(lambda observer: observer.session_opened(opening))
@@ -155,8 +237,13 @@ class ClientSession(Showing):
 
     def became(self, plan: LoginPlan, repeatable: bool) -> None:
         """Be another user from now on, in a fresh session."""
+        try:
+            self.become(plan.identity)
+        except TooManyConnections as refusal:
+            # Others were faster while the server was asked.
+            self.drop(CloseReason.TOO_MANY_CONNECTIONS, refusal.message)
+            return
         self.plan = plan
-        self.identity = plan.identity
         self.repeatable = repeatable
         self._privileges = None
         self.was_reset(plan.response.database)
@@ -175,8 +262,11 @@ class ClientSession(Showing):
     def dress(self, server: ServerSession, command: bytes) -> bytes:
         """Return what a server must get for a command about a prepared statement, or a user: `SqlError` refuses it."""
         if command[4] == COM_CHANGE_USER:
-            if not (self.is_secure and server.is_secure):
-                guard_login(server, self.is_secure)
+            guard_login(server, self.is_secure, self.peer.host)
+            return command
+        if command[4] == COM_SET_OPTION:
+            if not server.agreed & CLIENT_DEPRECATE_EOF:
+                expect_eof(server)
             return command
         return super().dress(server, command)
 
@@ -207,16 +297,25 @@ class ClientSession(Showing):
     def takes_back(self, session: ServerSession, response: bytes) -> bool:
         """Be shown an error that is a whole response, and say whether it is kept from the client.
 
-        What says that the statement was interrupted is replaced by an error that says who did it.
+        What says that the statement was interrupted is replaced by an error that says who did it, or which limit.
         """
-        why = self.told.why
-        if self.tracker.error == INTERRUPTED and session.holds and why:
+        told = self.told.error
+        if self.tracker.error == INTERRUPTED and session.holds and told is not None:
             last = Deframer(len(response)).receive(response)[-1]
-            error = frame(err_for(interrupted(why)).encode(), last.sequence)
+            error = frame(err_for(told).encode(), last.sequence)
             self.transport.write(response[: -4 - len(last.payload)] + error)
             self.responded()
             return True
         return super().takes_back(session, response)
+
+    def time_out(self, reason: CloseReason, error: SqlError) -> None:
+        """End, because the client has paused for too long, and tell it."""
+        self.send_error(error)
+        self.end(reason, error.message)
+
+    def stop_statement(self, error: SqlError) -> None:
+        """Have what runs stopped on its server, because it takes too long; the client is told the error."""
+        self._keeper.stop_statement(self, error)
 
     def mark_for_end(self, why: str, seconds: float | None) -> None:
         """End as soon as nothing is unfinished, or when the time is up; a second mark replaces the first."""
@@ -246,11 +345,12 @@ class ClientSession(Showing):
             server.client = self
 
     def obituary(self) -> EndedSession | None:
-        """Return what the history is to remember; None if the client never said who it is and just went away.
+        """Return what the history is to remember; None if the client never said who it is, and nobody ended it.
 
-        Load balancers connect so every few seconds, to find out whether the proxy is there.
+        Load balancers connect so every few seconds, to find out whether the proxy is there. And who finds no room tries
+        again and again.
         """
-        if self.identity is None and self.reason is CloseReason.CLIENT_LOST:
+        if self.identity is None and self.reason in (CloseReason.CLIENT_LOST, CloseReason.TOO_MANY_CONNECTIONS):
             return None
         server = self.bound or self._taken
         now = self.surroundings.reactor.seconds()
@@ -274,12 +374,23 @@ class ClientSession(Showing):
             transaction_lost=bool(self.status & SERVER_STATUS_IN_TRANS),
         )
 
+    @property
+    def is_logged(self) -> bool:
+        """Whether its end is for the log: not where a load balancer has only looked whether the proxy is there."""
+        if self.listener.headers is not HeaderPolicy.OFF and self.identity is None:
+            header = self._login.header if self._login is not None else None
+            if self.reason is CloseReason.CLIENT_LOST and (header is None or header.source is None):
+                return False
+        return super().is_logged
+
     def closing(self) -> None:
         """End all that belongs to this session but its own transport."""
         for timer in (self._timer, self._mark_timer):
             if timer is not None and timer.active():
                 timer.cancel()
         self._timer = self._mark_timer = None
+        if self._arrival is not None:
+            self._arrival.stop()
         if self._paused:
             self.surroundings.paused.forget(self)
         running = self._take_running() if self.surroundings.limits.stop_abandoned else None
@@ -300,9 +411,10 @@ class ClientSession(Showing):
         securing = self._login is not None and self._login.securing
         self._close(CloseReason.TLS_FAILED if securing else CloseReason.CLIENT_LOST, explain(reason))
         why, detail = self.reason or CloseReason.CLIENT_LOST, self.detail
-        self._log.info(
-            "client session {cs_id} closed: {reason} {detail}", cs_id=self.cs_id, reason=why.value, detail=detail
-        )
+        if self.is_logged:
+            self._log.info(
+                "client session {cs_id} closed: {reason} {detail}", cs_id=self.cs_id, reason=why.value, detail=detail
+            )
         self._keeper.forget(self)
         if last is not None:
             self.surroundings.tell(lambda observer: observer.session_closed(last, why, detail))

@@ -13,18 +13,20 @@ from attrs import evolve
 from twisted.internet.defer import Deferred, succeed
 
 from odptwist.answers import Answer, Column, ColumnType, Table
-from odptwist.errors import SqlError, server_lost
+from odptwist.errors import SqlError, server_lost, unknown_command
 from odptwist.identity import PROXY_TENANT, Identity
+from odptwist.machines.certificates import ClientCertificate
 from odptwist.machines.connection_id import mentions_id, with_id
 from odptwist.machines.exchange import SHAPES, Tracker
 from odptwist.machines.parameters import Template
 from odptwist.machines.prepared import PreparedStatement
 from odptwist.machines.server_login import ASK_AGAIN_ANSWER, ASK_AGAIN_PLUGIN, server_user
 from odptwist.machines.session_state import Effects, SessionState, effects_of
+from odptwist.machines.several import refuse_second, second_statement
 from odptwist.sessions.binary import BinaryStatements, Remark
 from odptwist.sessions.dialogue import LoginPlan
 from odptwist.sessions.login import EMPTY_PASSWORDS, identify
-from odptwist.sessions.opening import check_tenant
+from odptwist.sessions.opening import check_certificate, check_tenant
 from odptwist.sessions.own_statements import prepare_own
 from odptwist.sessions.peer import Peer
 from odptwist.sessions.server import ServerSession
@@ -32,6 +34,7 @@ from odptwist.sessions.surroundings import Surroundings
 from odptwist.snapshots import Asker
 from odptwist.sqltext import has_word
 from odptwist.wire.constants import (
+    CLIENT_MULTI_STATEMENTS,
     COM_CHANGE_USER,
     COM_INIT_DB,
     COM_PROCESS_INFO,
@@ -48,6 +51,9 @@ from odptwist.wire.constants import (
 )
 from odptwist.wire.handshake import Greeting, parse_change_user
 from odptwist.wire.primitives import decode_text, encode_text
+
+# Of COM_SET_OPTION: 16 bits, MYSQL_OPTION_MULTI_STATEMENTS_ON and _OFF. seekdb 1.4 takes anything for one of these.
+_MULTI_STATEMENTS = {b"\0\0": True, b"\1\0": False}
 
 # As a server answers SHOW WARNINGS; the code is ER_UNKNOWN_ERROR, for there is none for an unconfirmed kill.
 _WARNINGS = (
@@ -72,6 +78,10 @@ class Commander(Protocol):
     rest_to: ServerSession | None
     dressing: bool
     peer: Peer
+
+    @property
+    def certificate(self) -> ClientCertificate | None:
+        """What the client has shown by TLS."""
 
     @property
     def server_sessions(self) -> tuple[ServerSession, ...]:
@@ -101,6 +111,9 @@ class Commander(Protocol):
     def asker(self) -> Asker:
         """Return who asks."""
 
+    def check_room(self, identity: Identity) -> None:
+        """Raise `SqlError` if a user has too many sessions to become it."""
+
     def became(self, plan: LoginPlan, repeatable: bool) -> None:
         """Be another user from now on, in a fresh session."""
 
@@ -119,7 +132,7 @@ def look(session: Commander, command: bytes) -> None:
     elif command[0] in SHAPES:
         session.forward(session.tracker.take())
     else:
-        session.answer_error(SqlError(1047, "08S01", "Unknown command"))
+        session.answer_error(unknown_command())
 
 
 def _query(session: Any, command: bytes) -> None:
@@ -143,6 +156,11 @@ def _query(session: Any, command: bytes) -> None:
             text = decode_text(changed[1:])
         effects = effects_of(text)
         several = ";" in text.rstrip("; \t\r\n")
+        if several and session.plan is not None and not session.plan.agreed & CLIENT_MULTI_STATEMENTS:
+            second = second_statement(text, not session.tracker.status & SERVER_STATUS_NO_BACKSLASH_ESCAPES)
+            if second is not None:
+                session.answer_error(refuse_second(text, second))
+                return
         if several and not session.tracker.whole:
             effects = evolve(effects, pins=(*effects.pins, "what a long text of several statements may have set"))
         _forward_with(session, effects, several, changed)
@@ -216,7 +234,22 @@ def _init_db(session: Commander, command: bytes) -> None:
 
 
 def _set_option(session: Commander, command: bytes) -> None:
-    _forward_with(session, Effects(pins=("COM_SET_OPTION",)))
+    """Let the client send several statements in one text, or not any more."""
+    multi_statements = _MULTI_STATEMENTS.get(command[1:])
+    if multi_statements is None:
+        session.answer_error(unknown_command())
+        return
+    session.dressing = True
+    session.forward(session.tracker.take(), partial(_option_set, session, multi_statements))
+
+
+def _option_set(session: Commander, multi_statements: bool, error: int) -> None:
+    plan = session.plan
+    if error or plan is None:
+        return
+    session.state.learn(Effects(pins=("COM_SET_OPTION",)))
+    agreed = plan.agreed & ~CLIENT_MULTI_STATEMENTS | (CLIENT_MULTI_STATEMENTS if multi_statements else 0)
+    session.plan = evolve(plan, agreed=agreed)
 
 
 def _register_slave(session: Commander, command: bytes) -> None:
@@ -247,6 +280,8 @@ def _change_user(session: Commander, command: bytes) -> None:
         if session.identity is None or identity.cluster != session.identity.cluster:
             raise SqlError(1045, "28000", "COM_CHANGE_USER cannot lead to another cluster: connect again")
         check_tenant(session.surroundings, identity, greeting, session.peer.host)
+        session.check_room(identity)
+        check_certificate(session.surroundings, identity, session.certificate, session.peer.host)
     except SqlError as refusal:
         session.answer_error(refusal)
         return

@@ -35,6 +35,7 @@ from odptwist.wire.constants import CLIENT_SSL, COM_QUERY
 from odptwist.wire.framing import frame
 from odptwist.wire.handshake import Greeting, HandshakeResponse
 from odptwist.wire.primitives import encode_text
+from odptwist.wire.proxy_header import ProxyHeader
 from odptwist.wire.resultset import ResultReader
 
 
@@ -44,7 +45,8 @@ class LoginPlan:
 
     `key` is SHA1(password), empty for an account without one. None: it is not known, and the client is asked. `salt` is
     the one that the client has answered, empty for accounts of the proxy's own. `asked`: whether the client was asked
-    while it logged in; one that sent no answer at first may have a password all the same.
+    while it logged in; one that sent no answer at first may have a password all the same. `origin`: where the client
+    comes from, for servers that are told; None for accounts of the proxy's own.
     """
 
     response: HandshakeResponse
@@ -53,6 +55,7 @@ class LoginPlan:
     key: bytes | None = field(default=None, repr=False)
     salt: bytes = field(default=b"", repr=False)
     asked: bool = False
+    origin: ProxyHeader | None = None
 
     def can_repeat(self, greeting: Greeting | None) -> bool:
         """Whether the proxy can log in again at a server that greets like this, without asking the client."""
@@ -133,8 +136,11 @@ class Dialogue(Session):
 
     # -- the connection ----------------------------------------------------------------------------------------------
 
-    async def connect(self) -> None:
-        """Connect to the server.
+    async def connect(self, origin: ProxyHeader | None = None) -> None:
+        """Connect to the server, and tell it whom for, if it is to be told.
+
+        Args:
+            origin: where the client comes from; None: the connection is the proxy's own.
 
         Raises:
             ServerUnreachable: it cannot be connected to within the connect timeout.
@@ -146,6 +152,9 @@ class Dialogue(Session):
             await made
         finally:
             self._made = None
+        version = self.surroundings.server_headers.get(self.address)
+        if version is not None:
+            self.transport.write((origin or ProxyHeader()).encode(version))
 
     def _stop_connecting(self, connector: Any) -> None:
         self._made = None  # so that the end of the attempt is not taken for a failure of the server
@@ -217,6 +226,8 @@ class Dialogue(Session):
             else:
                 self._login = self._inbox = None
                 self.logged_in_at = self.surroundings.reactor.seconds()
+                if self.encrypted:
+                    self.surroundings.server_tls[self.address].keep_session(self.transport)
                 return effect.payload
 
     def _encrypt(self, login: ServerLogin, greeting: Greeting, response: HandshakeResponse) -> HandshakeResponse:

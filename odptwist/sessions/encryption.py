@@ -5,10 +5,13 @@ What OpenSSL needs is made by `odptwist.tls`, which only a proxy with TLS import
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from attrs import frozen
 from twisted.python.failure import Failure
+
+from odptwist.machines.certificates import ClientCertificate
 
 # Reasons in OpenSSL's own words that nobody understands.
 _WORDS = {
@@ -25,10 +28,16 @@ class ClientTls:
     Attributes:
         options: what `startTLS` takes.
         required: whether clients must use it, but for those on a Unix socket.
+        read: returns the certificate that a client has shown to an OpenSSL connection, None if it has not.
     """
 
     options: Any
     required: bool = False
+    read: Callable[[Any], ClientCertificate | None] = lambda connection: None
+
+    def certificate(self, transport: Any) -> ClientCertificate | None:
+        """Return what a client has shown on a transport whose handshake is over; None if nothing."""
+        return self.read(transport.getHandle())
 
 
 @frozen
@@ -36,12 +45,20 @@ class ServerTls:
     """TLS with a server.
 
     Attributes:
-        options: what `startTLS` takes.
+        options: what `startTLS` takes; its `keep_session` is told of OpenSSL's connections that are logged in.
         required: whether a server that does not offer it is left alone; else it is talked to in clear.
     """
 
     options: Any
     required: bool = True
+
+    def keep_session(self, transport: Any) -> None:
+        """Let the next connection resume the TLS session of a transport on which the proxy has just logged in.
+
+        Not earlier: by TLS 1.3 what it takes comes after the handshake. Not later: a session that ends without a
+        farewell cannot be resumed.
+        """
+        self.options.keep_session(transport.getHandle())
 
 
 def begin_tls(transport: Any, options: Any, early: bytes = b"") -> None:

@@ -1,9 +1,10 @@
-"""The login that a COM_CHANGE_USER begins, where a link can be read by others: its questions are looked at."""
+"""The login that a COM_CHANGE_USER begins: its questions are looked at, and a refusal is made as others' are."""
 
 from __future__ import annotations
 
 from odptwist.errors import SqlError, WireError
 from odptwist.machines.clear_text import QuestionGuard
+from odptwist.machines.server_login import unmasked
 from odptwist.sessions.inbox import DIALOGUE_LIMIT
 from odptwist.sessions.server import ServerSession
 from odptwist.wire.framing import Deframer, frame
@@ -12,11 +13,11 @@ from odptwist.wire.responses import err_for
 _QUESTIONS = (b"\xfe", b"\x01")
 
 
-def guard_login(server: ServerSession, client_secure: bool) -> None:
+def guard_login(server: ServerSession, client_secure: bool, host: str) -> None:
     """Look at what a server session says next, until it has said OK or ERR.
 
     A question that must not reach the client becomes an error for it, and the end of the server session, which waits
-    for an answer.
+    for an answer. `host` is the client's, for a refusal that hides it.
     """
     guard, deframer = QuestionGuard(), Deframer(DIALOGUE_LIMIT)
 
@@ -29,7 +30,8 @@ def guard_login(server: ServerSession, client_secure: bool) -> None:
             while packet is not None:
                 if packet.payload[:1] not in _QUESTIONS:
                     del server.dataReceived
-                    pass_on(frame(packet.payload, packet.sequence) + deframer.take_rest())
+                    last = unmasked(packet.payload, host) if packet.payload[:1] == b"\xff" else packet.payload
+                    pass_on(frame(last, packet.sequence) + deframer.take_rest())
                     return
                 guard.check(packet.payload, client_secure, server.is_secure)
                 pass_on(frame(packet.payload, packet.sequence))

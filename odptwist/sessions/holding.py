@@ -12,7 +12,15 @@ import re
 
 from twisted.logger import Logger
 
-from odptwist.errors import CloseReason, OdpError, SqlError, WireError, server_lost
+from odptwist.errors import (
+    CloseReason,
+    FileRefused,
+    OdpError,
+    SqlError,
+    WireError,
+    local_files_refused,
+    server_lost,
+)
 from odptwist.machines.classification import Classification, Kind
 from odptwist.machines.parameters import Template
 from odptwist.machines.prepared import PreparedStatement
@@ -37,6 +45,7 @@ _NEUTRAL = Kind.NEUTRAL
 _STAYS = Classification(Kind.LAST, None)
 _LEAVES = Classification(Kind.NEUTRAL, None)
 _BEGIN = re.compile(rb"\s*+(?:begin|start)(?!\w)", re.IGNORECASE)
+_DRESSED = frozenset((COM_CHANGE_USER, COM_SET_OPTION))
 _LEAVING = frozenset((COM_CHANGE_USER, COM_REGISTER_SLAVE, COM_SET_OPTION))
 # A command of at most this size is kept while it runs, to be sent once more if its server is lost or refuses it.
 _AGAIN_LIMIT = 64 * 1024
@@ -67,7 +76,7 @@ class Holding(Reaching):
         statement = None
         if self.binary is not None:
             try:
-                self.dressing = self.binary.begin(command) or command[4] == COM_CHANGE_USER
+                self.dressing = self.binary.begin(command) or command[4] in _DRESSED
             except SqlError as refusal:
                 self.counts.answers += 1
                 self.refuse_exchange(refusal)
@@ -234,7 +243,11 @@ class Holding(Reaching):
             fault=fault,
         )
         session.drop(CloseReason.SERVER_BROKE_PROTOCOL, str(fault))
-        self.lose(session, server_lost(f"Server {session.address} broke the protocol: {fault}"))
+        if isinstance(fault, FileRefused):
+            error = local_files_refused()
+        else:
+            error = server_lost(f"Server {session.address} broke the protocol: {fault}")
+        self.lose(session, error)
 
     def lose(self, session: ServerSession, error: SqlError, retry: bool = False) -> None:
         """Go on without a server session that has ended, and tell the client what it has to know.

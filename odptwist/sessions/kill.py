@@ -39,13 +39,13 @@ class Told:
         sent: kills that were sent.
         answered: how many of them were answered.
         refused: how many of those were refused, so that nothing comes of them.
-        why: what its client is told, or empty.
+        error: what its client is told, or None.
     """
 
     sent: int = 0
     answered: int = 0
     refused: int = 0
-    why: str = ""
+    error: SqlError | None = None
 
 
 class Victim(Protocol):
@@ -129,8 +129,8 @@ async def kill_server_session(victim: Victim, session: ServerSession, asker: Vic
     return _report(victim, detail, stopped)
 
 
-async def kill_query(victim: Victim, asker: Victim | None, why: str) -> KillReport:
-    """Stop the statement that runs now, and no other one; `why` is for its client.
+async def kill_query(victim: Victim, asker: Victim | None, error: SqlError) -> KillReport:
+    """Stop the statement that runs now, and no other one; `error` is for its client.
 
     Until the server has answered the kill, the victim's next statement is held back; if its statement had ended by
     itself, a statement of the proxy's own takes the interrupt that may still come. Where only the end of a connection
@@ -140,13 +140,13 @@ async def kill_query(victim: Victim, asker: Victim | None, why: str) -> KillRepo
     if not victim.statement_running:
         return KillReport(victim.cs_id, KillOutcome.IDLE)
     if session is None:
-        victim.stop_waiting(interrupted(why))
+        victim.stop_waiting(error)
         return _report(victim, "", stopped=True)
     session.holds += 1
     if session.holds == 1:
         victim.told = Told()
     told = victim.told
-    told.why = why or told.why
+    told.error = error
     ended = victim.when_answered()
     over = victim.when_answered()
 
@@ -154,7 +154,7 @@ async def kill_query(victim: Victim, asker: Victim | None, why: str) -> KillRepo
         if ended.called:
             return False
         session.drop(CloseReason.KILLED, "its server stops a statement in no other way")
-        victim.lose(session, interrupted(why))
+        victim.lose(session, error)
         return True
 
     try:

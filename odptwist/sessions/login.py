@@ -6,24 +6,36 @@ from typing import Any, Protocol
 
 from attrs import evolve
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
-from odptwist.errors import CloseReason, LoginRefused, ServerUnreachable, SqlError, WireError
+from odptwist.errors import CloseReason, LoginRefused, ServerUnreachable, SqlError, TooManyConnections, WireError
 from odptwist.identity import PROXY_TENANT, Identity, parse_user_name
 from odptwist.interfaces import IClusters, IStatements
+from odptwist.machines.certificates import ClientCertificate
 from odptwist.machines.clear_text import QuestionGuard
 from odptwist.machines.client_login import ClientLogin
 from odptwist.machines.effects import Identified, WantsTls
-from odptwist.machines.server_login import FALLBACK, NATIVE_PASSWORD, PASSED_ON
+from odptwist.machines.server_login import FALLBACK, NATIVE_PASSWORD, PASSED_ON, unmasked
+from odptwist.sessions.arrival import origin
 from odptwist.sessions.dialogue import LoginPlan
 from odptwist.sessions.encryption import ClientTls, begin_tls, cipher_of
 from odptwist.sessions.inbox import DIALOGUE_LIMIT
-from odptwist.sessions.opening import Opened, access_denied, check_tenant, open_server_session, try_servers
+from odptwist.sessions.listener import Listener
+from odptwist.sessions.opening import (
+    Opened,
+    access_denied,
+    check_certificate,
+    check_tenant,
+    open_server_session,
+    try_servers,
+)
 from odptwist.sessions.peer import Peer
 from odptwist.sessions.server import ServerSession
 from odptwist.sessions.surroundings import Surroundings
 from odptwist.snapshots import Purpose, ServerTraits
 from odptwist.wire.constants import (
     CHARSET_UTF8MB4_GENERAL_CI,
+    CLIENT_LOCAL_FILES,
     CLIENT_LONG_PASSWORD,
     CLIENT_PLUGIN_AUTH,
     CLIENT_SSL,
@@ -31,8 +43,11 @@ from odptwist.wire.constants import (
 )
 from odptwist.wire.framing import Deframer
 from odptwist.wire.handshake import AuthSwitchRequest, Greeting, HandshakeResponse
+from odptwist.wire.proxy_header import ProxyHeader
 from odptwist.wire.responses import Ok, err_for
 from odptwist.wire.scramble import new_salt, recover_sha1
+
+_log = Logger()
 
 # Greeted like this as long as no server has told what it can do: with what all have.
 _UNHEARD = ServerTraits(
@@ -52,13 +67,21 @@ class Entrant(Protocol):
     cs_id: int
     proxy_sessid: int
     identity: Identity | None
+    listener: Listener
     peer: Peer
     cipher: str
     transport: Any
 
     @property
+    def certificate(self) -> ClientCertificate | None:
+        """What the client has shown by TLS."""
+
+    @property
     def is_secure(self) -> bool:
         """Whether nobody else can read what the client sends."""
+
+    def become(self, identity: Identity) -> None:
+        """Be told who the client says it is; `TooManyConnections` refuses it."""
 
     def logged_in(self, plan: LoginPlan, opened: Opened, response: bytes, rest: bytes) -> None:
         """Be told that the login succeeded: send `response`, then take `rest` as the first bytes of commands."""
@@ -81,11 +104,13 @@ class Login:
 
     Attributes:
         opening: the server session that is logging in for it now, or None.
+        header: what a load balancer has told of it, None if nothing.
         securing: whether TLS has begun, and the client has said nothing by it yet.
     """
 
     def __init__(self, session: Entrant, surroundings: Surroundings) -> None:
         self.opening: ServerSession | None = None
+        self.header: ProxyHeader | None = None
         self.securing = False
         self._session = session
         self._surroundings = surroundings
@@ -104,6 +129,8 @@ class Login:
             await self._surroundings.probe()
         traits = clusters.promise() or _UNHEARD
         self._promised = (traits.capabilities & PASSED_ON) | CLIENT_LONG_PASSWORD
+        if not self._surroundings.limits.local_infile:
+            self._promised &= ~CLIENT_LOCAL_FILES
         greeting = Greeting(
             server_version=traits.version,
             thread_id=self._session.cs_id,
@@ -151,21 +178,31 @@ class Login:
         if self.securing:
             self.securing = False
             self._session.cipher = cipher_of(self._session.transport)
+            certificate = self._session.certificate
+            if certificate is not None and self._surroundings.limits.log_sessions:
+                _log.info(
+                    "client session {cs_id} shows the certificate of {subject}",
+                    cs_id=self._session.cs_id,
+                    subject=certificate.subject,
+                )
 
     async def _log_in(self, machine: ClientLogin, response: HandshakeResponse) -> None:
         session = self._session
         surroundings = self._surroundings
         try:
-            if surroundings.client_tls is not None and surroundings.client_tls.required and not session.is_secure:
+            if session.listener.requires_tls(surroundings.client_tls) and not session.is_secure:
                 raise insecure_transport()
-            identity = session.identity = identify(response.user, surroundings.clusters, session.peer.host)
+            identity = identify(response.user, surroundings.clusters, session.peer.host)
+            session.become(identity)
+            check_certificate(surroundings, identity, session.certificate, session.peer.host)
             if response.auth_response in EMPTY_PASSWORDS:
                 response = evolve(response, auth_response=b"")
             if identity.tenant == PROXY_TENANT:
                 await self._admit(machine, identity, response)
                 return
             key = await self._recover(identity, response) if response.auth_response else None
-            plan = LoginPlan(response, identity, response.capabilities & self._promised, key, self._salt)
+            told = origin(session.transport, session.peer, self.header) if surroundings.server_headers else None
+            plan = LoginPlan(response, identity, response.capabilities & self._promised, key, self._salt, origin=told)
             opened = await try_servers(
                 surroundings,
                 surroundings.servers_for(identity, Purpose.LOGIN),
@@ -177,7 +214,9 @@ class Login:
                 lambda: key is not None or not machine.asked,
             )
         except LoginRefused as refusal:
-            self._refuse(refusal.payload, CloseReason.LOGIN_REFUSED)
+            self._refuse(unmasked(refusal.payload, session.peer.host), CloseReason.LOGIN_REFUSED)
+        except TooManyConnections as refusal:
+            self._refuse(err_for(refusal).encode(), CloseReason.TOO_MANY_CONNECTIONS, refusal.message)
         except SqlError as refusal:
             self._refuse(err_for(refusal).encode(), CloseReason.LOGIN_REFUSED, refusal.message)
         except ServerUnreachable as fault:

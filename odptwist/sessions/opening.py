@@ -18,6 +18,7 @@ from odptwist.errors import (
     WireError,
 )
 from odptwist.identity import DEFAULT_TENANT, Identity
+from odptwist.machines.certificates import ClientCertificate
 from odptwist.machines.server_login import authenticates_tenants
 from odptwist.sessions.dialogue import LoginPlan
 from odptwist.sessions.server import ServerSession
@@ -80,7 +81,7 @@ async def open_server_session(
     session = ServerSession(surroundings.numbers.new_ss_id(), address, surroundings)
     opening(session)
     try:
-        await session.connect()
+        await session.connect(plan.origin)
         return Opened(session, await session.log_in(plan, ask, greeted))
     except BaseException as fault:
         session.drop(CloseReason.SERVER_UNREACHABLE if isinstance(fault, _TROUBLE) else CloseReason.LOGIN_REFUSED)
@@ -145,7 +146,7 @@ async def open_side_session(surroundings: Surroundings, plan: LoginPlan, address
     """
     side = ServerSession(0, address, surroundings)
     try:
-        await side.connect()
+        await side.connect(plan.origin)
         await side.log_in(plan, None, lambda greeting: None)
     except BaseException:
         side.drop(CloseReason.SERVER_UNREACHABLE)
@@ -190,6 +191,22 @@ def check_tenant(surroundings: Surroundings, identity: Identity, greeting: Greet
         identity.cluster, identity.tenant
     ):
         raise access_denied(f"{identity.user}@{identity.tenant}", host)
+
+
+def check_certificate(
+    surroundings: Surroundings, identity: Identity, certificate: ClientCertificate | None, host: str
+) -> None:
+    """Refuse a user whom the settings bind to other certificates, and the log alone says why."""
+    why = surroundings.certificate_accounts.why_not(certificate, identity)
+    if why:
+        _log.warn(
+            "login of {identity} from {host} refused: {why} (certificate: {subject})",
+            identity=identity,
+            host=host or "localhost",
+            why=why,
+            subject=certificate.subject if certificate is not None else "none",
+        )
+        raise access_denied(identity.user, host)
 
 
 def access_denied(user: str, host: str) -> SqlError:

@@ -9,7 +9,6 @@ nothing but that: an account without a password, a wrong password and a wrong pl
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Final
 
 from attrs import Factory, field, frozen
@@ -18,13 +17,14 @@ from twisted.logger import Logger
 from odptwist.errors import SqlError
 from odptwist.identity import Identity
 from odptwist.interfaces import IStatements
+from odptwist.sessions.networks import UNIX, Networks
 from odptwist.wire.scramble import recover_sha1
 
 _log = Logger()
 
 # Loopback, RFC 1918 and RFC 4193. `ip_address(...).is_private` is true of more: of networks for examples and tests.
-_NEAR: Final = tuple(
-    map(ip_network, ("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"))
+_NEAR: Final = Networks.read(
+    (UNIX, "127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
 )
 
 
@@ -43,6 +43,10 @@ class OwnAccounts:
     known: Mapping[str, OwnAccount] = Factory(dict)
     anywhere: bool = False
 
+    def expects(self, host: str) -> bool:
+        """Say whether a client from this address could be one of them; an empty one is that of a Unix socket."""
+        return any(each.verifier is not None for each in self.known.values()) and (self.anywhere or host in _NEAR)
+
     def admit(self, identity: Identity, host: str, answer: bytes, salt: bytes) -> IStatements:
         """Return what a client that has proved to be one of them may ask.
 
@@ -58,7 +62,7 @@ class OwnAccounts:
         account = self.known.get(identity.user)
         if account is None or account.verifier is None:
             why = "no password is configured"
-        elif not (self.anywhere or _is_near(host)):
+        elif not (self.anywhere or host in _NEAR):
             why = "its address is neither loopback nor private"
         elif recover_sha1(answer, salt, account.verifier) is None:
             why = "wrong password"
@@ -77,12 +81,3 @@ class OwnAccounts:
             f"Access denied for user '{identity.user}'@'{host or 'localhost'}' "
             f"(using password: {'YES' if answer else 'NO'})",
         )
-
-
-def _is_near(host: str) -> bool:
-    if not host:
-        return True
-    address = ip_address(host)
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return any(address in network for network in _NEAR)

@@ -11,13 +11,16 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import ServerFactory
 from zope.interface import implementer
 
-from odptwist.errors import CloseReason, not_owner, unknown_thread
+from odptwist.errors import CloseReason, SqlError, interrupted, not_owner, unknown_thread
 from odptwist.interfaces import IAccessPolicy, ISessionDirectory, IStatistics
+from odptwist.sessions.admission import Admission
 from odptwist.sessions.client import ClientSession
 from odptwist.sessions.directory import Directory
 from odptwist.sessions.kill import kill_query, kill_server_session, kill_session, stop_abandoned
+from odptwist.sessions.listener import PLAIN, Listener
 from odptwist.sessions.ruled import RuledSession
 from odptwist.sessions.server import ServerSession
+from odptwist.sessions.time_limits import TimeLimits
 from odptwist.snapshots import (
     AfterTransaction,
     Asker,
@@ -53,47 +56,52 @@ class Numbers:
 
 
 @implementer(ISessionDirectory, IStatistics)
-class Registry(Directory, ServerFactory):
+class Registry(Directory):
     """Makes, knows and ends client sessions.
 
     `surroundings` must be set before the first connection; they name this registry as their directory.
-    """
 
-    noisy = False
+    Attributes:
+        admission: says who may come in.
+        time_limits: ends what takes too long.
+    """
 
     def __init__(self, policy: IAccessPolicy) -> None:
         super().__init__(policy)
+        self.admission = Admission()
+        self.time_limits = TimeLimits(self)
         self._stops: set[Deferred[Any]] = set()
         self._last = 0
         self._opened = 0
         self._kills = dict.fromkeys(KillOutcome, 0)
-
-    def logPrefix(self) -> str:
-        """Return what Twisted calls a listening port in the log."""
-        return "odptwist"
 
     def __len__(self) -> int:
         return len(self._sessions)
 
     # -- sessions come and go ------------------------------------------------------------------------------------
 
-    def buildProtocol(self, addr: IAddress | None) -> ClientSession:
+    def new_session(self, listener: Listener) -> ClientSession:
         """Make a session for a client that has connected, with a number that no live session has."""
         number = self._last = self.surroundings.ids.next(self._last, self._sessions)
         rules = self.surroundings.rules
         session = (
-            ClientSession(number, self.surroundings, self)
+            ClientSession(number, self.surroundings, self, listener)
             if rules is None
-            else RuledSession(number, self.surroundings, self, rules)
+            else RuledSession(number, self.surroundings, self, listener, rules)
         )
-        session.factory = self
         self._sessions[number] = session
         self._opened += 1
+        self.time_limits.session_came()
         return session
 
     def forget(self, session: ClientSession) -> None:
         """Be told that a session has ended."""
         self._sessions.pop(session.cs_id, None)
+        self.admission.leave(session)
+
+    def live(self) -> list[ClientSession]:
+        """Return all sessions, those that are about to end included."""
+        return list(self._sessions.values())
 
     def abandoned(self, session: ClientSession, running: ServerSession) -> None:
         """Be given a server session that runs a statement of a client session that has just ended."""
@@ -112,12 +120,17 @@ class Registry(Directory, ServerFactory):
         yield Statistic("server_sessions", sum(len(each.server_sessions) for each in self._sessions.values()))
         for outcome, count in self._kills.items():
             yield Statistic(f"kills_{outcome.value}", count)
+        yield Statistic("limits_refused", self.admission.refused)
+        yield Statistic("limits_idle_ended", self.time_limits.idle_ended)
+        yield Statistic("limits_transactions_ended", self.time_limits.transactions_ended)
+        yield Statistic("limits_statements_stopped", self.time_limits.statements_stopped)
 
     def stop(self) -> Deferred[None]:
         """Drop every session; fires when all are gone, and their statements stopped as far as servers let us."""
         return self._deferred(self._stop())
 
     async def _stop(self) -> None:
+        self.time_limits.stop()
         sessions = list(self._sessions.values())
         waiting = DeferredList([session.when_gone() for session in sessions])
         for session in sessions:
@@ -125,6 +138,17 @@ class Registry(Directory, ServerFactory):
         await waiting
         while self._stops:
             await DeferredList(list(self._stops))
+
+    # -- what takes too long -----------------------------------------------------------------------------------------
+
+    def stop_statement(self, session: ClientSession, error: SqlError) -> None:
+        """Be told that what a session runs takes too long."""
+        self._stop_later(self._stop_statement(session, error))
+
+    async def _stop_statement(self, session: ClientSession, error: SqlError) -> None:
+        report = await kill_query(session, None, error)
+        if report.detail:
+            self._log.warn("client session {cs_id}: {detail}", cs_id=report.cs_id, detail=report.detail)
 
     # -- kills ---------------------------------------------------------------------------------------------------
 
@@ -187,8 +211,7 @@ class Registry(Directory, ServerFactory):
                 raise unknown_thread(target.ss_id)
             return await kill_server_session(victim, session, helper, why)
         if scope is KillScope.QUERY:
-            # A client's KILL QUERY leaves the server's own words to the victim, as without a proxy.
-            return await kill_query(victim, helper, why)
+            return await kill_query(victim, helper, interrupted(why))
         if after is not None and victim.unfinished:
             victim.mark_for_end(why, after.seconds)
             return KillReport(victim.cs_id, KillOutcome.MARKED, "ends with its transaction or statement")
@@ -200,3 +223,26 @@ class Registry(Directory, ServerFactory):
     def kill_marked(self, session: ClientSession, why: str) -> None:
         """Be told that the time of a marked session is up."""
         self._stop_later(kill_session(session, None, why))
+
+
+class Entrance(ServerFactory):
+    """Where clients come in: makes their sessions.
+
+    Args:
+        registry: of all sessions.
+        listener: what holds for those who come in here.
+    """
+
+    noisy = False
+
+    def __init__(self, registry: Registry, listener: Listener = PLAIN) -> None:
+        self._registry = registry
+        self._listener = listener
+
+    def logPrefix(self) -> str:
+        """Return what Twisted calls a listening port in the log."""
+        return "odptwist"
+
+    def buildProtocol(self, addr: IAddress | None) -> ClientSession:
+        """Make a session for a client that has connected."""
+        return self._registry.new_session(self._listener)

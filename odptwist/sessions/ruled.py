@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from odptwist.sessions.client import ClientSession, Keeper
 from odptwist.sessions.dialogue import LoginPlan
+from odptwist.sessions.listener import Listener
 from odptwist.sessions.opening import Opened
 from odptwist.sessions.rules import Rules, Watch
 from odptwist.sessions.surroundings import Surroundings
@@ -21,8 +22,10 @@ class RuledSession(ClientSession):
         "watch",
     )
 
-    def __init__(self, cs_id: int, surroundings: Surroundings, keeper: Keeper, rules: Rules) -> None:
-        super().__init__(cs_id, surroundings, keeper)
+    def __init__(
+        self, cs_id: int, surroundings: Surroundings, keeper: Keeper, listener: Listener, rules: Rules
+    ) -> None:
+        super().__init__(cs_id, surroundings, keeper, listener)
         self.watch = Watch()
         self._rules = rules
 

@@ -199,7 +199,7 @@ class ServerSession(Dialogue):
         owner = self.owner or self.keeper
         detail = self.killed or self._farewell or explain(reason)
         lost = self._close(CloseReason.KILLED if self.killed else CloseReason.SERVER_LOST, detail)
-        if self.ss_id:
+        if self.ss_id and self.is_logged:
             self._log.info(
                 "server session {ss_id} at {server} closed: {reason} {detail}",
                 ss_id=self.ss_id,

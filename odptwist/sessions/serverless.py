@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from twisted.internet.defer import succeed
 
 from odptwist.answers import Done
-from odptwist.errors import SqlError, bad_proxy_statement
+from odptwist.errors import SqlError, bad_proxy_statement, unknown_command
 from odptwist.interfaces import IStatements
 from odptwist.sessions.commands import show_warnings
 from odptwist.sessions.own_statements import Preparer, look_prepared, prepare_own
@@ -88,7 +88,7 @@ def look_serverless(session: Serverless, statements: IStatements, command: bytes
             tell = session.binary.close if code == COM_STMT_CLOSE else session.binary.keep_long_data
             tell(frame(command, 0), ())
     else:
-        session.answer_error(SqlError(1047, "08S01", "Unknown command"))
+        session.answer_error(unknown_command())
 
 
 def _ask_prepared(session: Serverless, statements: IStatements, command: bytes) -> None:

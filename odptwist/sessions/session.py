@@ -13,6 +13,8 @@ from odptwist.sessions.surroundings import Surroundings
 from odptwist.sessions.transport import is_taken
 from odptwist.snapshots import EndedSession
 
+# Ends that are nothing special: a log entry costs as much as a fifth of a login.
+_USUAL = (CloseReason.CLIENT_QUIT, CloseReason.CLIENT_SESSION_ENDED)
 # Seconds for the peer to read a packet that its kernel has, before the connection is reset; shorter than people type.
 _RESET_DELAY = 0.02
 
@@ -74,6 +76,11 @@ class Session(Protocol):
             else:
                 self.transport.loseConnection()
                 self._abort_timer = self.surroundings.reactor.callLater(patience, self._abort)
+
+    @property
+    def is_logged(self) -> bool:
+        """Whether its end is for the log."""
+        return self.reason not in _USUAL or self.surroundings.limits.log_sessions
 
     def closing(self) -> None:
         """End what belongs to this session but its own transport. Called once, when `reason` is set."""

@@ -8,6 +8,7 @@ from functools import cache
 
 from odptwist.identity import Identity
 from odptwist.interfaces import IStatements
+from odptwist.machines.certificates import ClientCertificate
 from odptwist.sessions.grants import read_privileges
 from odptwist.sessions.holding import Holding
 from odptwist.sessions.login import Login
@@ -73,6 +74,12 @@ class Showing(Holding):
         self._login: Login | None = None  # what logs in is shown, too
         self._privileges: Privileges | None = None
         self._names = ("", "", "")
+
+    @property
+    def certificate(self) -> ClientCertificate | None:
+        """What the client has shown by TLS; read anew each time, since hardly anybody asks twice."""
+        tls = self.surroundings.client_tls
+        return tls.certificate(self.transport) if tls is not None and self.cipher else None
 
     @property
     def is_secure(self) -> bool:

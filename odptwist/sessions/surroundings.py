@@ -19,6 +19,7 @@ from odptwist.interfaces import (
     IStatements,
     IVerifierSource,
 )
+from odptwist.machines.certificates import CertificateAccounts
 from odptwist.machines.classification import Classifier
 from odptwist.sessions.encryption import ClientTls, ServerTls
 from odptwist.sessions.history import History
@@ -26,7 +27,7 @@ from odptwist.sessions.ids import SessionIds
 from odptwist.sessions.own_accounts import OwnAccounts
 from odptwist.sessions.paused import PausedClients
 from odptwist.sessions.rules import Rules
-from odptwist.snapshots import Address, KillScope, Purpose
+from odptwist.snapshots import Address, HeaderVersion, KillScope, Purpose
 
 
 @define
@@ -34,7 +35,7 @@ class Limits:
     """What sessions go by, which may change while they live: ask each time. Times are in seconds."""
 
     login_timeout: float = 10.0
-    """For the whole login of a client (ODP's, spec 7.3)."""
+    """For the whole login of a client (ODP's, spec 7.3); 0 for any time."""
     connect_timeout: float = 5.0
     """For connecting to a server, and for each of its answers to the proxy's login (ODP's, spec 9.2)."""
     kill_timeout: float = 5.0
@@ -45,6 +46,24 @@ class Limits:
     """For the proxy's own small questions to a server."""
     stop_abandoned: bool = True
     """Whether a statement is stopped on its server when its client has gone."""
+    max_connections: int = 0
+    """How many client sessions there may be at once; here and below, 0 is no limit."""
+    max_user_connections: int = 0
+    """How many of them of one user."""
+    max_address_connections: int = 0
+    """How many of them from one address."""
+    wait_timeout: float = 0.0
+    """For the pauses between the statements of a client that is a program."""
+    interactive_timeout: float = 0.0
+    """For those of a client that says that a person types there."""
+    idle_transaction_timeout: float = 0.0
+    """For those in a transaction, whichever the client is."""
+    max_statement_time: float = 0.0
+    """For a statement."""
+    local_infile: bool = True
+    """Whether clients that log in are offered LOAD DATA LOCAL."""
+    log_sessions: bool = False
+    """Whether the log has it, too, when sessions begin, and end because clients said so."""
 
 
 class Numbers(Protocol):
@@ -99,6 +118,8 @@ class Surroundings:
         own_accounts: the proxy's administrators.
         client_tls: for clients, None if it is not offered.
         server_tls: for each server that is not talked to in clear.
+        server_headers: which PROXY header is sent, to each server that is sent one.
+        certificate_accounts: who may log in only with a certificate, and with which.
     """
 
     reactor: Any
@@ -123,6 +144,8 @@ class Surroundings:
     own_accounts: OwnAccounts = Factory(OwnAccounts)
     client_tls: ClientTls | None = None
     server_tls: Mapping[Address, ServerTls] = Factory(dict)
+    server_headers: Mapping[Address, HeaderVersion] = Factory(dict)
+    certificate_accounts: CertificateAccounts = Factory(CertificateAccounts)
 
     def tell(self, event: Callable[[ISessionObserver], None]) -> None:
         """Tell every observer of something; what they raise is logged and goes no further."""

@@ -20,7 +20,9 @@ from odptwist.interfaces import IProxyStatement, ISessionDirectory
 from odptwist.live_settings import CHANGEABLE, LiveSettings
 from odptwist.settings import (
     AccountSettings,
+    CertificateAccountSettings,
     ClusterSettings,
+    ListenerSettings,
     RoleSettings,
     RuleSettings,
     ServerSettings,
@@ -39,6 +41,9 @@ _MASK: Final = "******"
 
 INFO: Final = {
     "port": "where the proxy listens",
+    "listener.tls": "whether clients must use TLS there",
+    "listener.proxy_protocol": "whether a PROXY header is awaited there",
+    "proxy_protocol.trusted": "whose PROXY headers are believed",
     "client_session_id_version": "how client sessions are numbered",
     "proxy_id": "the proxy's number in the ids of its client sessions; empty: chosen at the start",
     "data_dir": "where the embedded server keeps its data",
@@ -58,6 +63,16 @@ INFO: Final = {
     "kill.password": "its password",
     "kill.timeout": "seconds for a server's answer to a kill",
     "kill.abandoned": "whether a statement is stopped when its client has gone",
+    "clients.local_infile": "whether clients are offered LOAD DATA LOCAL",
+    "log.sessions": "whether the log has all sessions that begin and end",
+    "limits.max_connections": "client sessions at once; 0: as many as there are file descriptors for",
+    "limits.max_user_connections": "of one user; 0: no limit",
+    "limits.max_address_connections": "from one address; 0: no limit",
+    "limits.login_timeout": "seconds for a login; 0: no limit",
+    "limits.wait_timeout": "seconds that a program may be idle; 0: no limit",
+    "limits.interactive_timeout": "seconds that a client with a person may be idle; 0: no limit",
+    "limits.idle_transaction_timeout": "seconds that a client may be idle in a transaction; 0: no limit",
+    "limits.max_statement_time": "seconds for a statement; 0: no limit",
     "health.interval": "seconds between two checks of a server",
     "health.timeout": "seconds for one check",
     "health.failures": "so many in a row make a server down",
@@ -67,11 +82,15 @@ INFO: Final = {
     "routing.settle": "seconds after a write during which reads stay on the primary",
     "cluster.server_tls": "how the proxy talks to the servers",
     "cluster.server_ca": "who may have signed their certificates",
+    "cluster.server_proxy_protocol": "which PROXY header they are sent",
+    "cluster.server_certificate": "what the proxy shows to them; empty: nothing",
+    "cluster.server_key": "its key; empty: in the same file",
     "tls.certificate": "what the proxy shows to clients; empty: TLS is not offered",
     "tls.key": "its key; empty: in the same file",
     "tls.minimum_version": "the oldest version of TLS with clients",
     "tls.client_ca": "who may have signed the certificates of clients; empty: they are not asked for one",
     "tls.require_client_certificate": "whether clients must show one",
+    "tls.certificate_account.users": "whom a client with this name in its certificate may log in as, and no other",
     "tls.require": "whether clients must use TLS",
     "history.sessions": "how many ended sessions are remembered",
     "rule.where": "which sessions the rule is about",
@@ -84,6 +103,7 @@ INFO: Final = {
 # Where the settings file says it otherwise than our classes.
 _SPELLED: Final = {
     "ports": "port",
+    "listeners": "listener",
     "clusters": "cluster",
     "servers": "server",
     "accounts": "account",
@@ -150,12 +170,12 @@ def list_settings(settings: Any, path: str = "", key_path: str = "") -> Iterator
         name = _SPELLED.get(each.name, each.name)
         if each.name in named:
             continue
-        if isinstance(value, tuple) and value and has(type(value[0])):
+        if isinstance(value, tuple | list) and value and has(type(value[0])):
             for item in value:
                 yield from list_settings(item, f"{path}{name}.{_NAMED[type(item)][0](item)}.", f"{key_path}{name}.")
         elif has(type(value)):
             yield from list_settings(value, f"{path}{name}.", f"{key_path}{name}.")
-        elif value not in ((), None) or key_path + name in INFO:
+        elif value not in ((), [], None) or key_path + name in INFO:
             text = _text(value)
             yield path + name, _MASK if text and not each.repr else text, key_path + name
 
@@ -165,7 +185,7 @@ def _text(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return ", ".join(value)
     if isinstance(value, Flag):
         return ", ".join(str(flag.name) for flag in value)
@@ -180,8 +200,10 @@ def _account_name(account: AccountSettings | RoleSettings) -> str:
 # How one of several is told from the others, and the fields that its name takes the place of.
 _NAMED: Final[dict[type, tuple[Callable[[Any], str], tuple[str, ...]]]] = {
     ClusterSettings: (lambda cluster: cluster.name, ("name",)),
+    ListenerSettings: (lambda listener: listener.port, ("port",)),
     ServerSettings: (lambda server: str(server.address), ("address",)),
     AccountSettings: (_account_name, ("user", "tenant", "cluster")),
     RoleSettings: (_account_name, ("user", "tenant", "cluster")),
+    CertificateAccountSettings: (lambda account: account.subject, ("subject",)),
     RuleSettings: (lambda rule: rule.name, ("name",)),
 }

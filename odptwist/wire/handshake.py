@@ -239,6 +239,25 @@ def parse_auth_switch_request(payload: bytes) -> AuthSwitchRequest:
 
 
 @frozen
+class AuthNextFactor:
+    """A server asks for a further proof, after one that was good; `data` is exactly what the wire has."""
+
+    plugin: str
+    data: bytes
+
+    def encode(self) -> bytes:
+        """Return the payload."""
+        return b"\x02" + null_terminated(encode_text(self.plugin)) + self.data
+
+
+def parse_auth_next_factor(payload: bytes) -> AuthNextFactor:
+    """Return a question for a further proof."""
+    reader = Reader(payload)
+    _expect(reader, 0x02)
+    return AuthNextFactor(decode_text(reader.null_terminated()), reader.rest())
+
+
+@frozen
 class AuthMoreData:
     """A step of a login method with several, from the server; what it means depends on the method."""
 

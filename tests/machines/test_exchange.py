@@ -12,6 +12,7 @@ from odptwist.errors import MalformedPacket, PacketTooLarge, SequenceError, Wire
 from odptwist.machines.exchange import FORWARD, LOOK, LOOK_LIMIT, NONE, SHAPES, WAIT, Tracker, plain_prefixes
 from odptwist.wire.constants import (
     CLIENT_DEPRECATE_EOF,
+    CLIENT_LOCAL_FILES,
     COM_BINLOG_DUMP,
     COM_CHANGE_USER,
     COM_PING,
@@ -84,7 +85,7 @@ class ExchangeTests(SynchronousTestCase):
 
     def play(self, exchange: Exchange, turn: int, chunks: Iterable[bytes]) -> Tracker:
         """Play an exchange with one of its turns in these chunks and the others whole."""
-        tracker = Tracker(exchange.capabilities, PLAIN)
+        tracker = Tracker(exchange.capabilities | CLIENT_LOCAL_FILES, PLAIN)
         command = frame(exchange.command, 0)
         if tracker.client(command) == LOOK:
             self.assertEqual((tracker.command, tracker.whole), (exchange.command, True))
@@ -139,7 +140,7 @@ class ExchangeTests(SynchronousTestCase):
     def test_one_after_another(self) -> None:
         """An exchange leaves nothing behind that the next one stumbles over."""
         for capabilities in FRAMINGS:
-            tracker = Tracker(capabilities, PLAIN)
+            tracker = Tracker(capabilities | CLIENT_LOCAL_FILES, PLAIN)
             for number, exchange in enumerate(exchanges(capabilities), 1):
                 if tracker.client(frame(exchange.command, 0)) == LOOK:
                     tracker.take()
@@ -169,7 +170,7 @@ class ExchangeTests(SynchronousTestCase):
         """A server that has asked for a file has to wait for it."""
         request = frame(b"\xfbfile", 1)
         for chunks in ([request + OK], [request, OK], [request, OK[:2]], [request, frame(ERR, 2)]):
-            tracker = Tracker(0, PLAIN)
+            tracker = Tracker(CLIENT_LOCAL_FILES, PLAIN)
             tracker.client(SELECT)
             with self.assertRaises(WireError):
                 for chunk in chunks:
@@ -177,7 +178,7 @@ class ExchangeTests(SynchronousTestCase):
 
     def test_unasked(self) -> None:
         """A server that speaks unasked breaks the protocol, also while the proxy itself answers."""
-        tracker = Tracker(0, PLAIN)
+        tracker = Tracker(CLIENT_LOCAL_FILES, PLAIN)
         self.assertRaises(WireError, tracker.server, OK)
         tracker.client(LOOKED_AT)
         self.assertRaises(WireError, tracker.server, OK)
@@ -214,7 +215,7 @@ class ExchangeTests(SynchronousTestCase):
             (COM_STATISTICS, [b"\xff"]),
         ]
         for command, payloads in answers:
-            tracker = Tracker(0, PLAIN)
+            tracker = Tracker(CLIENT_LOCAL_FILES, PLAIN)
             if tracker.client(frame(bytes((command,)), 0)) == LOOK:
                 tracker.take()
             with self.assertRaises(WireError, msg=f"{command}: {payloads}"):
@@ -227,7 +228,7 @@ class ExchangeTests(SynchronousTestCase):
             for before in ((), (b"\x01",), head(capabilities), (*head(capabilities), b"\x011")):
                 stream = frames([*before, b""], 1).data
                 for place in range(len(stream)):
-                    tracker = Tracker(capabilities, PLAIN)
+                    tracker = Tracker(capabilities | CLIENT_LOCAL_FILES, PLAIN)
                     tracker.client(SELECT)
                     with self.assertRaises(MalformedPacket):
                         for chunk in cut(stream, place):
@@ -236,13 +237,13 @@ class ExchangeTests(SynchronousTestCase):
     def test_an_endless_answer(self) -> None:
         """Of an answer that would have to be kept whole, no more than 1 MiB is kept."""
         for first in (b"\x00", b"\xff", b"\xfb"):
-            tracker = Tracker(0, PLAIN)
+            tracker = Tracker(CLIENT_LOCAL_FILES, PLAIN)
             tracker.client(SELECT)
             self.assertRaises(PacketTooLarge, tracker.server, b"\x01\x00\x20\x01" + first)
 
     def test_empty_chunks(self) -> None:
         """Nothing is no reason to do anything."""
-        tracker = Tracker(0, PLAIN)
+        tracker = Tracker(CLIENT_LOCAL_FILES, PLAIN)
         self.assertEqual(tracker.client(b""), WAIT)
         tracker.client(SELECT)
         self.assertFalse(tracker.server(b""))
@@ -252,7 +253,7 @@ class ExchangeTests(SynchronousTestCase):
 
     def test_again(self) -> None:
         """An exchange whose response was kept from the client can begin once more."""
-        tracker = Tracker(0, PLAIN)
+        tracker = Tracker(CLIENT_LOCAL_FILES, PLAIN)
         tracker.client(SELECT)
         number = tracker.number
         self.assertTrue(tracker.server(frame(b"\xff\x0a\x05#HY000no", 1)))
@@ -277,7 +278,7 @@ class BigRowTests(SynchronousTestCase):
 
     def follow(self, command: int, capabilities: int, chunks: list[bytes]) -> None:
         """Send a response in chunks: it ends with the last one."""
-        tracker = Tracker(capabilities, PLAIN)
+        tracker = Tracker(capabilities | CLIENT_LOCAL_FILES, PLAIN)
         if tracker.client(frame(bytes((command,)) + b"select 1", 0)) == LOOK:
             tracker.take()
         ends = [tracker.server(chunk) for chunk in chunks]
@@ -310,7 +311,7 @@ class BigRowTests(SynchronousTestCase):
         """A packet of exactly 0xFFFFFF bytes amid a local file is followed by an empty one, which is not its end."""
         stream = frames([b"1\n", self.full, self.full + b"2", b""], 2).data
         for place in [0, *borders(stream)]:
-            tracker = Tracker(0, PLAIN)
+            tracker = Tracker(CLIENT_LOCAL_FILES, PLAIN)
             tracker.client(SELECT)
             tracker.server(frame(b"\xfbfile", 1))
             for chunk in cut(stream, place):
@@ -398,7 +399,7 @@ class ClientTests(SynchronousTestCase):
             payload = bytes((command,)) + b"select 1"
             stream = frame(payload, 0)
             for place in range(1, len(stream)):
-                tracker = Tracker(0, PLAIN)
+                tracker = Tracker(CLIENT_LOCAL_FILES, PLAIN)
                 self.assertEqual(tracker.client(stream[:place]), WAIT)
                 self.assertFalse(tracker.busy)
                 self.assertEqual(tracker.client(stream[place:]), LOOK)
@@ -415,7 +416,7 @@ class ClientTests(SynchronousTestCase):
         stream = SELECT + CLOSE + LOOKED_AT + ping + prepare + statistics + CLOSE + execute + SELECT
         for chunks in chunkings(stream):
             for size in (1, 5, 1 << 30):
-                session = Session(Tracker(0, PLAIN), ANSWERS, size)
+                session = Session(Tracker(CLIENT_LOCAL_FILES, PLAIN), ANSWERS, size)
                 for chunk in chunks:
                     session.receive(chunk)
                 self.assertEqual((session.sent, session.ends, session.tracker.kept), (stream, 7, b""))
@@ -425,19 +426,19 @@ class ClientTests(SynchronousTestCase):
     def test_no_response(self) -> None:
         """A command without a response is followed at once by the next one of the same chunk."""
         long_data = frame(bytes((COM_STMT_SEND_LONG_DATA,)) + bytes(10), 0)
-        tracker = Tracker(0, PLAIN)
+        tracker = Tracker(CLIENT_LOCAL_FILES, PLAIN)
         self.assertEqual(tracker.client(long_data), LOOK)
         self.assertEqual(tracker.take(), long_data)
         self.assertFalse(tracker.busy)
         for chunk in (long_data + CLOSE + SELECT, CLOSE + long_data + SELECT):
-            session = Session(Tracker(0, PLAIN), ANSWERS)
+            session = Session(Tracker(CLIENT_LOCAL_FILES, PLAIN), ANSWERS)
             session.receive(chunk)
             self.assertEqual((session.sent, session.ends, len(session.looked)), (chunk, 1, 2))
 
     def test_kept_while_the_proxy_answers(self) -> None:
         """While the proxy itself answers, what the client sends ahead is kept, whatever the last exchange was."""
         for before in (SELECT, frame(bytes((COM_CHANGE_USER,)), 0)):
-            tracker = Tracker(0, PLAIN)
+            tracker = Tracker(CLIENT_LOCAL_FILES, PLAIN)
             if tracker.client(before) == LOOK:
                 tracker.take()
             tracker.server(OK)
@@ -458,7 +459,7 @@ class ClientTests(SynchronousTestCase):
     def test_replaced(self) -> None:
         """A command can go on with another payload; what follows it stays."""
         change = frame(bytes((COM_CHANGE_USER,)) + b"root@sys\x00", 0)
-        tracker = Tracker(0, PLAIN)
+        tracker = Tracker(CLIENT_LOCAL_FILES, PLAIN)
         self.assertEqual(tracker.client(change + SELECT[:6]), LOOK)
         payload = bytes((COM_CHANGE_USER,)) + b"root\x00"
         self.assertEqual(tracker.replace(payload), frame(payload, 0))
@@ -468,7 +469,7 @@ class ClientTests(SynchronousTestCase):
     def test_ahead_of_a_login(self) -> None:
         """What comes after COM_CHANGE_USER is kept, as long as the server has not asked."""
         change = frame(bytes((COM_CHANGE_USER,)), 0)
-        tracker = Tracker(0, PLAIN)
+        tracker = Tracker(CLIENT_LOCAL_FILES, PLAIN)
         tracker.client(change)
         tracker.take()
         self.assertEqual(tracker.client(SELECT), WAIT)
@@ -484,7 +485,7 @@ class ClientTests(SynchronousTestCase):
             (COM_BINLOG_DUMP, b"\x00event"),
         )
         for command, question in asking:
-            tracker = Tracker(0, PLAIN)
+            tracker = Tracker(CLIENT_LOCAL_FILES, PLAIN)
             self.assertEqual(tracker.client(frame(bytes((command,)) + b"set", 0) + SELECT), LOOK)
             tracker.take()
             self.assertFalse(tracker.server(frame(question, 1)))
@@ -494,7 +495,7 @@ class ClientTests(SynchronousTestCase):
         """A command right behind a local file is kept until the file was answered."""
         stream = frames([b"1\n", b""], 2).data + SELECT + CLOSE
         for place in range(len(stream)):
-            tracker = Tracker(0, PLAIN)
+            tracker = Tracker(CLIENT_LOCAL_FILES, PLAIN)
             tracker.client(SELECT)
             tracker.server(frame(b"\xfbfile", 1))
             sent = b""
@@ -507,7 +508,7 @@ class ClientTests(SynchronousTestCase):
 
     def test_forgotten(self) -> None:
         """An exchange that is given up leaves what was sent ahead, and the tracker ready."""
-        tracker = Tracker(0, PLAIN)
+        tracker = Tracker(CLIENT_LOCAL_FILES, PLAIN)
         tracker.client(LOOKED_AT + SELECT)
         tracker.take()
         tracker.forget()
@@ -520,11 +521,11 @@ class ClientTests(SynchronousTestCase):
         """A command with another sequence number than 0 is an error as soon as its header is there."""
         for stream in (b"\x01\x00\x00\x01", b"\x01\x00\x00\x01\x0e", frame(b"\x03select 1", 7)):
             for chunks in ([stream], cut(stream, 2)):
-                tracker = Tracker(0, PLAIN)
+                tracker = Tracker(CLIENT_LOCAL_FILES, PLAIN)
                 with self.assertRaises(SequenceError):
                     for chunk in chunks:
                         tracker.client(chunk)
-        tracker = Tracker(0, PLAIN)
+        tracker = Tracker(CLIENT_LOCAL_FILES, PLAIN)
         tracker.client(SELECT + frame(b"\x0e", 1))
         tracker.take()
         tracker.server(OK)
@@ -533,7 +534,7 @@ class ClientTests(SynchronousTestCase):
     def test_no_command(self) -> None:
         """A packet without a command byte is an error as soon as its header is there."""
         for chunks in ([bytes(4)], [bytes(2), bytes(2)], [bytes(4) + SELECT]):
-            tracker = Tracker(0, PLAIN)
+            tracker = Tracker(CLIENT_LOCAL_FILES, PLAIN)
             with self.assertRaises(MalformedPacket):
                 for chunk in chunks:
                     tracker.client(chunk)
@@ -541,7 +542,7 @@ class ClientTests(SynchronousTestCase):
     def test_unknown_command(self) -> None:
         """A command that nobody knows is looked at, so that it can be refused."""
         for command in (0x00, 0x1D, 0x20, 0xFE, 0xFF):
-            tracker = Tracker(0, PLAIN)
+            tracker = Tracker(CLIENT_LOCAL_FILES, PLAIN)
             self.assertEqual(tracker.client(frame(bytes((command,)), 0)), LOOK)
             tracker.skip()
             tracker.done()
@@ -553,7 +554,7 @@ class LongCommandTests(SynchronousTestCase):
 
     def run_through(self, stream: bytes, places: Iterable[int], skip: bool, answers: dict[int, Any]) -> Session:
         """Send a client's stream in chunks, with the first command skipped or not."""
-        session = Session(Tracker(0, PLAIN), answers)
+        session = Session(Tracker(CLIENT_LOCAL_FILES, PLAIN), answers)
         if skip:
             session.skip_first = stream[4:5]
         for chunk in cut(stream, *places):
@@ -568,7 +569,7 @@ class LongCommandTests(SynchronousTestCase):
         for size, whole in ((LOOK_LIMIT - 1, True), (LOOK_LIMIT, True), (LOOK_LIMIT + 1, False)):
             stream = frame(b"\x03set".ljust(size), 0)
             for chunks in ([stream], cut(stream, 4 + LOOK_LIMIT - 1), cut(stream, 4 + LOOK_LIMIT)):
-                tracker = Tracker(0, PLAIN)
+                tracker = Tracker(CLIENT_LOCAL_FILES, PLAIN)
                 verdicts = [tracker.client(chunk) for chunk in chunks[:1]]
                 if verdicts == [WAIT]:
                     verdicts.append(tracker.client(chunks[1]))
@@ -620,7 +621,7 @@ class LongCommandTests(SynchronousTestCase):
     def test_a_full_fragment_alone(self) -> None:
         """A chunk that is just a full fragment is no whole command, however plain it looks."""
         stream = frame(b"\x03select".ljust(MAX_PAYLOAD), 0)
-        tracker = Tracker(0, PLAIN)
+        tracker = Tracker(CLIENT_LOCAL_FILES, PLAIN)
         self.assertEqual(tracker.client(stream[:-4]), LOOK)
         self.assertFalse(tracker.whole)
         tracker.take()
@@ -631,7 +632,7 @@ class LongCommandTests(SynchronousTestCase):
     def test_answered_before_its_end(self) -> None:
         """A long command that the server refuses before it has all of it still passes through to its end."""
         stream = frame(b"\x03set".ljust(100_000), 0)
-        tracker = Tracker(0, PLAIN)
+        tracker = Tracker(CLIENT_LOCAL_FILES, PLAIN)
         tracker.client(stream[:70_000])
         tracker.take()
         self.assertTrue(tracker.server(frame(ERR, 1)))
@@ -643,7 +644,7 @@ class LongCommandTests(SynchronousTestCase):
         """The rest of a long command whose server session has gone is thrown away."""
         for rest in (b"", SELECT):
             stream = frame(b"\x03set".ljust(100_000), 0)
-            tracker = Tracker(0, PLAIN)
+            tracker = Tracker(CLIENT_LOCAL_FILES, PLAIN)
             tracker.client(stream[:70_000])
             tracker.take()
             tracker.forget()
@@ -658,7 +659,7 @@ class PlainTests(SynchronousTestCase):
 
     def verdict(self, text: bytes) -> int:
         """Return what is to be done with a COM_QUERY."""
-        return Tracker(0, PLAIN).client(frame(b"\x03" + text, 0))
+        return Tracker(CLIENT_LOCAL_FILES, PLAIN).client(frame(b"\x03" + text, 0))
 
     def test_plain(self) -> None:
         """Texts that can neither be the proxy's own nor leave anything behind are forwarded unseen."""
@@ -745,8 +746,8 @@ class PlainTests(SynchronousTestCase):
         self.assertNotIn(b"sel", prefixes)
         self.assertNotIn(b"SEL", prefixes)
         self.assertIn(b"ins", prefixes)
-        self.assertEqual(Tracker(0, prefixes).client(SELECT), LOOK)
-        self.assertEqual(Tracker(0, prefixes).client(frame(b"\x03insert into t values (1)", 0)), FORWARD)
+        self.assertEqual(Tracker(CLIENT_LOCAL_FILES, prefixes).client(SELECT), LOOK)
+        self.assertEqual(Tracker(CLIENT_LOCAL_FILES, prefixes).client(frame(b"\x03insert into t values (1)", 0)), FORWARD)
 
     def test_other_commands(self) -> None:
         """Of the commands other than COM_QUERY, those that name nothing pass unseen."""
@@ -758,9 +759,9 @@ class PlainTests(SynchronousTestCase):
             COM_STMT_RESET,
         }
         for command in range(256):
-            verdict = Tracker(0, PLAIN).client(frame(bytes((command,)) + b"....", 0))
+            verdict = Tracker(CLIENT_LOCAL_FILES, PLAIN).client(frame(bytes((command,)) + b"....", 0))
             self.assertEqual(verdict, FORWARD if command in unseen else LOOK, command)
-        self.assertEqual(Tracker(0, PLAIN).client(frame(bytes((COM_QUIT,)), 0)), LOOK)
+        self.assertEqual(Tracker(CLIENT_LOCAL_FILES, PLAIN).client(frame(bytes((COM_QUIT,)), 0)), LOOK)
 
 
 # Payloads of rows: what a row can begin with, and what looks like something else.
@@ -813,7 +814,7 @@ class PropertyTests(SynchronousTestCase):
         places = [sum(lengths[:number]) for number in range(1, len(lengths) + 1)]
         left = []
         for chunks in ([stream], cut(stream, *places), cut(stream, *range(len(stream)))):
-            tracker = Tracker(capabilities, PLAIN)
+            tracker = Tracker(capabilities | CLIENT_LOCAL_FILES, PLAIN)
             tracker.client(SELECT)
             self.assertEqual([tracker.server(chunk) for chunk in chunks], [False] * (len(chunks) - 1) + [True])
             self.assertEqual((tracker.status, tracker.error), (found.status, found.error))
@@ -829,7 +830,7 @@ class PropertyTests(SynchronousTestCase):
             return
         streams = [e.streams()[0] for e in exchanges(capabilities) if e.command[0] == command and len(e.turns) == 1]
         stream = data.draw(damaged(data.draw(st.sampled_from(streams))))
-        tracker = Tracker(capabilities, PLAIN)
+        tracker = Tracker(capabilities | CLIENT_LOCAL_FILES, PLAIN)
         if tracker.client(frame(bytes((command,)) + b"select 1", 0)) == LOOK:
             tracker.take()
         tracker.status = 0
@@ -855,7 +856,7 @@ class PropertyTests(SynchronousTestCase):
         stream = b"".join(pieces)
         places = [sum(lengths[:number]) for number in range(1, len(lengths) + 1)]
         session = Session(
-            Tracker(0, PLAIN), {command: (ok(),) for command in range(256) if SHAPES.get(command) != NONE}
+            Tracker(CLIENT_LOCAL_FILES, PLAIN), {command: (ok(),) for command in range(256) if SHAPES.get(command) != NONE}
         )
         session.skip_first = b"\x07"
         fed = 0
@@ -873,7 +874,7 @@ class PropertyTests(SynchronousTestCase):
     )
     def test_any_bytes_of_the_server(self, command: int, capabilities: int, chunks: list[bytes]) -> None:
         """Whatever a server sends is a response or a WireError, and little of it is kept."""
-        tracker = Tracker(capabilities, PLAIN)
+        tracker = Tracker(capabilities | CLIENT_LOCAL_FILES, PLAIN)
         if tracker.client(frame(bytes((command,)) + b"select 1", 0)) == LOOK:
             tracker.take()
         with contextlib.suppress(WireError):
@@ -895,7 +896,7 @@ class PropertyTests(SynchronousTestCase):
         """However commands are chunked, the server gets them all, in order, one at a time."""
         stream = b"".join(commands)
         places = [sum(lengths[:number]) for number in range(1, len(lengths) + 1)]
-        session = Session(Tracker(0, PLAIN), ANSWERS, size)
+        session = Session(Tracker(CLIENT_LOCAL_FILES, PLAIN), ANSWERS, size)
         for chunk in cut(stream, *places):
             session.receive(chunk)
         self.assertTrue(session.sent == stream)
@@ -905,14 +906,14 @@ class PropertyTests(SynchronousTestCase):
     def test_many_small_chunks(self) -> None:
         """A response of a million bytes in tiny chunks costs linear time: a quadratic tracker would take minutes."""
         stream = frames(result(0, [b"\xfc\xff\xff" + bytes(0xFFFF)] * 12), 1).data
-        tracker = Tracker(0, PLAIN)
+        tracker = Tracker(CLIENT_LOCAL_FILES, PLAIN)
         tracker.client(SELECT)
         ends = [tracker.server(chunk) for chunk in cut(stream, *range(0, len(stream), 7))]
         self.assertEqual(ends.index(True), len(ends) - 1)
 
     def test_more_results_without_end(self) -> None:
         """A result follows as long as its predecessor says so; what one of them told is not lost."""
-        tracker = Tracker(0, PLAIN)
+        tracker = Tracker(CLIENT_LOCAL_FILES, PLAIN)
         tracker.client(SELECT)
         for number in range(1, 300):
             self.assertFalse(tracker.server(frame(ok(MORE, number), number)))

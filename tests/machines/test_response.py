@@ -90,10 +90,10 @@ def outcome(machine: Any, chunk: bytes) -> Any:
 
 class GearTests(SynchronousTestCase):
     @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-    @given(SHAPES, st.booleans(), st.lists(PACKETS, max_size=6), st.data())
-    def test_same(self, shape: int, deprecate_eof: bool, packets: list[bytes], data: Any) -> None:
+    @given(SHAPES, st.booleans(), st.booleans(), st.lists(PACKETS, max_size=6), st.data())
+    def test_same(self, shape: int, deprecate_eof: bool, files: bool, packets: list[bytes], data: Any) -> None:
         """Both answer every chunk alike, fail alike, and know the same afterwards."""
-        machines = [machine(deprecate_eof) for machine in both()]
+        machines = [machine(deprecate_eof, files) for machine in both()]
         stream = b"".join(packets)
         cuts = data.draw(st.lists(st.integers(0, len(stream)), max_size=8).map(sorted))
         for machine in machines:

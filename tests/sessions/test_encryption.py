@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import ssl
-import tempfile
-from functools import cache
 from pathlib import Path
 from typing import Any
-
-from twisted.trial.unittest import SynchronousTestCase
 
 from odptwist.errors import CloseReason
 from odptwist.sessions.service_sessions import ServiceSessions
@@ -17,7 +13,7 @@ from odptwist.settings import ClusterSettings, ServerSettings, TlsSettings
 from odptwist.snapshots import Address, TlsMode
 from odptwist.tls import client_tls, server_tls
 from odptwist.wire import constants as c
-from odptwist.wire.framing import Deframer, Packet, frame
+from odptwist.wire.framing import frame
 from odptwist.wire.handshake import (
     SSL_REQUEST_SIZE,
     AuthSwitchRequest,
@@ -28,67 +24,18 @@ from odptwist.wire.handshake import (
 from odptwist.wire.responses import parse_err
 from tests.support.certificates import Authority
 from tests.support.house import CAPABILITIES, ClientPeer, House, ServerPeer, greeting, response
-from tests.support.tls import TlsEnd, can_tls, trusting
+from tests.support.tls import (
+    TLS_CAPABILITIES,
+    Certified,
+    TlsEnd,
+    can_tls,
+    login_response,
+    packets,
+    ssl_request,
+    trusting,
+)
 
-TLS_CAPABILITIES = CAPABILITIES | c.CLIENT_SSL
 SERVER = Address("10.1.0.1", 3306)
-
-
-def ssl_request(sequence: int = 1) -> bytes:
-    """Return a client's request for TLS."""
-    return frame(
-        TLS_CAPABILITIES.to_bytes(4, "little") + (1 << 24).to_bytes(4, "little") + bytes([45] + [0] * 23), sequence
-    )
-
-
-def login_response(user: str = "root", auth_response: bytes = b"") -> bytes:
-    """Return the handshake response that follows it."""
-    framed = bytearray(response(user, auth_response))
-    framed[3] = 2
-    return bytes(framed)
-
-
-def packets(data: bytes) -> list[Packet]:
-    """Return the packets of a stream."""
-    return Deframer(1 << 24).receive(data)
-
-
-class Certificates:
-    """An authority, and files of a certificate and of the authority's own; gone with the process."""
-
-    def __init__(self) -> None:
-        self.directory = tempfile.TemporaryDirectory()
-        self.authority = Authority()
-        self.file = str(self.authority.write(Path(self.directory.name), "localhost", "127.0.0.1"))
-        self.ca = str(self.authority.write_own(Path(self.directory.name)))
-
-
-@cache
-def certificates() -> Certificates:
-    """Return the certificates of all tests here: keys take their time, and trial knows no `setUpClass`."""
-    return Certificates()
-
-
-class Certified(SynchronousTestCase):
-    @property
-    def authority(self) -> Authority:
-        """Who vouches for `file`."""
-        return certificates().authority
-
-    @property
-    def directory(self) -> Any:
-        """Where the files are."""
-        return certificates().directory
-
-    @property
-    def file(self) -> str:
-        """A certificate with its key."""
-        return certificates().file
-
-    @property
-    def ca(self) -> str:
-        """The authority's own certificate."""
-        return certificates().ca
 
 
 class ClientTlsTests(Certified):
@@ -348,10 +295,10 @@ class ServerTlsTests(Certified):
         """Make a proxy with one server."""
         self.house = House()
 
-    def use(self, mode: TlsMode, host: str = SERVER.host, ca: str = "") -> None:
+    def use(self, mode: TlsMode, host: str = SERVER.host, ca: str = "", **more: str) -> None:
         """Talk to the server by TLS."""
         address = Address(host, SERVER.port)
-        settings = ClusterSettings("odp", (ServerSettings(address),), server_tls=mode, server_ca=ca)
+        settings = ClusterSettings("odp", (ServerSettings(address),), server_tls=mode, server_ca=ca, **more)
         self.house.use(server_tls={SERVER: server_tls(settings)[address]})
 
     def log_in(self, capabilities: int = TLS_CAPABILITIES) -> tuple[ClientPeer, ServerPeer]:
@@ -364,14 +311,18 @@ class ServerTlsTests(Certified):
         server.greet(capabilities)
         return client, server
 
-    def accept_tls(self, server: ServerPeer) -> TlsEnd:
+    def context(self, file: str = "") -> ssl.SSLContext:
+        """Return the context of a server with a certificate."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(file or self.file)
+        return context
+
+    def accept_tls(self, server: ServerPeer, context: ssl.SSLContext | None = None) -> TlsEnd:
         """Return the server's end of TLS, after its handshake."""
         request = server.wire.written[: 4 + SSL_REQUEST_SIZE]
         self.assertTrue(is_ssl_request(request[4:]))
         self.assertEqual(request[3], 1)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.file)
-        end = TlsEnd(self.house, server, context, server=True, start=len(request))
+        end = TlsEnd(self.house, server, context or self.context(), server=True, start=len(request))
         end.run()
         return end
 
@@ -465,6 +416,88 @@ class ServerTlsTests(Certified):
         client.wire.protocol.kill("a test")
         self.house.turn()
         self.assertEqual((client.wire.ended, server.wire.ended), ("aborted", "aborted"))
+
+    def log_in_by_tls(self, context: ssl.SSLContext, accepted: bool = True) -> tuple[ClientPeer, TlsEnd]:
+        """Return a client that has logged in (or was refused by its server), and the server's end."""
+        client, server = self.log_in()
+        end = self.accept_tls(server, context)
+        if end.take():
+            end.send(frame(b"\0\0\0\2\0\0\0" if accepted else b"\xff\x15\x04#28000no", 3))
+        return client, end
+
+    def test_resumption(self) -> None:
+        """The second login goes on with the TLS session of the first, and so do those after it."""
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            for mode in (TlsMode.REQUIRED, TlsMode.VERIFY_CA, TlsMode.VERIFY_FULL):
+                self.house = House()
+                self.use(mode, "127.0.0.1", self.ca if mode is not TlsMode.REQUIRED else "")
+                context = self.context()
+                context.maximum_version = version
+                for reused in (False, True, True):
+                    client, end = self.log_in_by_tls(context)
+                    self.assertEqual(end.object.session_reused, reused, (version, mode))
+                    self.assertEqual(client.payloads()[0][0], 0)
+                    client.send(frame(b"\x01", 0))
+                    end.run()
+
+    def test_sessions_that_are_not_resumed(self) -> None:
+        """A login that was refused leaves nothing behind, and a session that was cut cannot be resumed."""
+        self.use(TlsMode.REQUIRED)
+        context = self.context()
+        for accepted in (False, True):
+            client, end = self.log_in_by_tls(context, accepted)
+            self.assertFalse(end.object.session_reused)
+        client.wire.protocol.kill("a test")
+        self.house.turn()
+        _, end = self.log_in_by_tls(context)
+        self.assertFalse(end.failure)
+
+    def test_another_certificate_than_that_of_the_session(self) -> None:
+        """A server whose certificate is another by now is checked anew, whatever session the proxy has to offer."""
+        self.use(TlsMode.VERIFY_FULL, "127.0.0.1", self.ca)
+        self.log_in_by_tls(self.context())
+        other = self.authority.write(Path(self.directory.name), "elsewhere")
+        client, end = self.log_in_by_tls(self.context(str(other)))
+        self.house.turn()
+        self.assertIn("the certificate is another host's", client.error()[1])
+        client, end = self.log_in_by_tls(self.context())
+        self.assertEqual((client.payloads()[0][0], end.object.session_reused), (0, False))
+
+    def test_sessions_of_other_settings(self) -> None:
+        """A session that began under other settings is not resumed: what was not verified then would not be now."""
+        context = self.context()
+        self.use(TlsMode.REQUIRED)
+        self.log_in_by_tls(context)
+        self.use(TlsMode.VERIFY_FULL, "elsewhere", self.ca)
+        client, end = self.log_in_by_tls(context)
+        self.house.turn()
+        self.assertIn("the certificate is another host's", client.error()[1])
+
+    def test_certificate_of_the_proxy(self) -> None:
+        """A server that asks for a certificate gets the proxy's, from one file or two; resumed sessions have it too."""
+        certificate, key = self.authority.issue("proxy")
+        paths = [Path(self.directory.name) / name for name in ("both.pem", "proxy.crt", "proxy.key")]
+        for path, content in zip(paths, (certificate + key, certificate, key), strict=True):
+            path.write_bytes(content)
+        context = self.context()
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(self.ca)
+        for mode in (TlsMode.REQUIRED, TlsMode.VERIFY_FULL):
+            for shown in ({"server_certificate": paths[0]}, {"server_certificate": paths[1], "server_key": paths[2]}):
+                self.house = House()
+                self.use(mode, "127.0.0.1", self.ca, **{name: str(path) for name, path in shown.items()})
+                for _ in range(2):
+                    client, end = self.log_in_by_tls(context)
+                    self.assertEqual(client.payloads()[0][0], 0)
+                    peer: Any = end.object.getpeercert()
+                    self.assertEqual(peer["subject"], ((("commonName", "proxy"),),))
+                    client.send(frame(b"\x01", 0))
+                    end.run()
+        self.house = House()
+        self.use(TlsMode.REQUIRED)
+        client, end = self.log_in_by_tls(context)
+        self.house.turn()
+        self.assertIn("certificate required", client.error()[1])
 
     def test_the_proxys_own_sessions(self) -> None:
         """Service sessions use TLS as well."""

@@ -15,6 +15,7 @@ from odptwist.errors import CloseReason, SqlError
 from odptwist.interfaces import ICondition, IStatistics
 from odptwist.machines.rate import RateLimit
 from odptwist.sessions.client import ClientSession
+from odptwist.sessions.listener import PLAIN
 from odptwist.sessions.ruled import RuledSession
 from odptwist.sessions.rules import Rule, Rules
 from odptwist.snapshots import Asker, ClientSessionSnapshot, KillReport, KillScope, KillTarget, RuleAction
@@ -442,6 +443,6 @@ class RulesTests(RulesTestCase):
 
     def test_without_rules(self) -> None:
         """Where there are no rules, sessions are plain ones."""
-        self.assertIs(type(House().registry.buildProtocol(None)), ClientSession)
+        self.assertIs(type(House().registry.new_session(PLAIN)), ClientSession)
         self.use()
         self.assertIs(type(self.client.wire.protocol), RuledSession)

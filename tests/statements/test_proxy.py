@@ -16,6 +16,7 @@ from odptwist.live_settings import LiveSettings
 from odptwist.settings import (
     AccountSettings,
     AdminSettings,
+    CertificateAccountSettings,
     ClusterSettings,
     KillSettings,
     RoleSettings,
@@ -23,6 +24,7 @@ from odptwist.settings import (
     ServerSettings,
     ServiceAccountSettings,
     Settings,
+    TlsSettings,
 )
 from odptwist.snapshots import Address, Asker, Privileges, RuleAction
 from odptwist.statements import builtin_statements, settings_statements
@@ -43,6 +45,7 @@ FULL = Settings(
     rules=(RuleSettings("long", "seconds > 60", RuleAction.KILL, 10, "too long"),),
     admin=AdminSettings(SECRETS[3].encode(), SECRETS[4].encode()),
     service_account=ServiceAccountSettings("odp", SECRETS[1]),
+    tls=TlsSettings(certificate_account=[CertificateAccountSettings("cn:ada", ["ada", "bob"])]),
 )
 
 

@@ -53,14 +53,22 @@ class Authority:
         return builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
     def issue(self, *hosts: str) -> tuple[bytes, bytes]:
-        """Return a certificate for hosts and addresses, and its key, in PEM format."""
+        """Return a certificate for hosts, addresses, `email:...` and `uri:...`, and its key, in PEM format.
+
+        The first of them is the common name, too.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         names: list[x509.GeneralName] = []
         for host in hosts:
-            try:
-                names.append(x509.IPAddress(ip_address(host)))
-            except ValueError:
-                names.append(x509.DNSName(host))
+            if host.startswith("email:"):
+                names.append(x509.RFC822Name(host.removeprefix("email:")))
+            elif host.startswith("uri:"):
+                names.append(x509.UniformResourceIdentifier(host.removeprefix("uri:")))
+            else:
+                try:
+                    names.append(x509.IPAddress(ip_address(host)))
+                except ValueError:
+                    names.append(x509.DNSName(host))
         certificate = self._sign(_name(hosts[0]), key.public_key(), x509.BasicConstraints(False, None), names)
         return certificate, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 

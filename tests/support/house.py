@@ -17,8 +17,9 @@ from odptwist.cluster.model import Cluster, Clusters, Server
 from odptwist.cluster.routing import RoleRouter
 from odptwist.machines.exchange import plain_prefixes
 from odptwist.sessions.ids import SessionIds
+from odptwist.sessions.listener import PLAIN, Listener
 from odptwist.sessions.paused import PausedClients
-from odptwist.sessions.registry import Numbers, Registry
+from odptwist.sessions.registry import Entrance, Numbers, Registry
 from odptwist.sessions.surroundings import Surroundings
 from odptwist.snapshots import Address, Privileges, ReadPolicy, Role, ServerTraits
 from odptwist.statements import builtin_statements, processlist_statement, server_statements
@@ -284,10 +285,10 @@ class House:
         for _ in range(20):
             self.reactor.advance(0)
 
-    def connect(self, port: int = 40000) -> ClientPeer:
+    def connect(self, port: int = 40000, listener: Listener = PLAIN, host: str = "127.0.0.1") -> ClientPeer:
         """Return a client that has connected."""
-        wire = Wire(self.reactor, port=port)
-        wire.protocol = self.registry.buildProtocol(None)
+        wire = Wire(self.reactor, host, port)
+        wire.protocol = Entrance(self.registry, listener).buildProtocol(None)
         wire.protocol.makeConnection(wire)
         return ClientPeer(wire)
 

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import ssl
+import tempfile
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.house import House, Peer, Wire
+from odptwist.wire import constants as c
+from odptwist.wire.framing import Deframer, Packet, frame
+from tests.support.certificates import Authority
+from tests.support.house import CAPABILITIES, House, Peer, Wire, response
+
+TLS_CAPABILITIES = CAPABILITIES | c.CLIENT_SSL
 
 
 class _Below:
@@ -122,3 +131,60 @@ class TlsEnd:
             pass
         except ssl.SSLError as fault:
             self.failure = fault
+
+
+def ssl_request(sequence: int = 1) -> bytes:
+    """Return a client's request for TLS."""
+    return frame(
+        TLS_CAPABILITIES.to_bytes(4, "little") + (1 << 24).to_bytes(4, "little") + bytes([45] + [0] * 23), sequence
+    )
+
+
+def login_response(user: str = "root", auth_response: bytes = b"") -> bytes:
+    """Return the handshake response that follows it."""
+    framed = bytearray(response(user, auth_response))
+    framed[3] = 2
+    return bytes(framed)
+
+
+def packets(data: bytes) -> list[Packet]:
+    """Return the packets of a stream."""
+    return Deframer(1 << 24).receive(data)
+
+
+class Certificates:
+    """An authority, and files of a certificate and of the authority's own; gone with the process."""
+
+    def __init__(self) -> None:
+        self.directory = tempfile.TemporaryDirectory()
+        self.authority = Authority()
+        self.file = str(self.authority.write(Path(self.directory.name), "localhost", "127.0.0.1"))
+        self.ca = str(self.authority.write_own(Path(self.directory.name)))
+
+
+@cache
+def certificates() -> Certificates:
+    """Return the certificates of all tests here: keys take their time, and trial knows no `setUpClass`."""
+    return Certificates()
+
+
+class Certified(SynchronousTestCase):
+    @property
+    def authority(self) -> Authority:
+        """Who vouches for `file`."""
+        return certificates().authority
+
+    @property
+    def directory(self) -> Any:
+        """Where the files are."""
+        return certificates().directory
+
+    @property
+    def file(self) -> str:
+        """A certificate with its key."""
+        return certificates().file
+
+    @property
+    def ca(self) -> str:
+        """The authority's own certificate."""
+        return certificates().ca

@@ -1,0 +1,143 @@
+"""Which clients may come in: how many there may be at once in all, from one address, and of one user.
+
+Source: MySQL 8.0 reference manual, "Too many connections" and max_user_connections; MariaDB 10.11, whose ERR in place
+of a greeting has no sqlstate, because the client has not said yet what it understands.
+
+A server's limit for every user is 1203, one in an account is 1226: the proxy's is of the first kind. Servers have no
+limit for addresses: 1040 is what clients and pools know from before they have said who they are.
+
+A session counts from the moment when it is let in until its connection has ended, whatever it was that ended it.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Protocol, TypeVar
+
+from odptwist.errors import TooManyConnections
+from odptwist.identity import PROXY_TENANT, Identity
+from odptwist.sessions.peer import Peer
+from odptwist.sessions.surroundings import Limits, Surroundings
+
+K = TypeVar("K")
+
+RESERVE: Final = 3
+"""Connections beyond `max_connections` for the proxy's own accounts; who else has one loses it by saying its name."""
+
+
+class Guest(Protocol):
+    """What is counted.
+
+    Attributes:
+        counted_host: the address that it counts for; empty if it counts only in all, None if it does not count.
+        counted_user: the user that it counts for, or None.
+    """
+
+    surroundings: Surroundings
+    peer: Peer
+    counted_host: str | None
+    counted_user: Identity | None
+
+
+class Admission:
+    """Counts client sessions, and refuses what would be too many.
+
+    Attributes:
+        refused: how many were refused.
+    """
+
+    def __init__(self) -> None:
+        self.refused = 0
+        self._inside = 0
+        self._beyond: set[Guest] = set()
+        self._of_host: dict[str, int] = {}
+        self._of_user: dict[Identity, int] = {}
+
+    def enter(self, guest: Guest) -> None:
+        """Count a client that has connected.
+
+        Raises:
+            TooManyConnections: there is no room, not even beyond the limit.
+        """
+        if self._has_room(guest.surroundings.limits):
+            self._inside += 1
+        elif len(self._beyond) < RESERVE:
+            self._beyond.add(guest)
+        else:
+            raise self._refuse(_too_many())
+        guest.counted_host = ""
+
+    def locate(self, guest: Guest) -> None:
+        """Count a client for its address, which is known now. That of a Unix socket is none.
+
+        Raises:
+            TooManyConnections: there are too many from there, or it can be none of those that the reserve is for.
+        """
+        host, limits = guest.peer.host, guest.surroundings.limits
+        if guest in self._beyond and not guest.surroundings.own_accounts.expects(host):
+            raise self._refuse(_too_many())
+        if host:
+            count, most = self._of_host.get(host, 0), limits.max_address_connections
+            if most and count >= most:
+                raise self._refuse(_too_many(f" from {host}: max_address_connections is {most}"))
+            self._of_host[host] = count + 1
+            guest.counted_host = host
+
+    def name(self, guest: Guest, identity: Identity) -> None:
+        """Count a client for a user, and no longer for the one that it was before.
+
+        Raises:
+            TooManyConnections: that user has too many, or the client is in the reserve and none of those it is for.
+        """
+        limits = guest.surroundings.limits
+        if identity.tenant != PROXY_TENANT:
+            if guest in self._beyond:
+                if not self._has_room(limits):
+                    raise self._refuse(_too_many())
+                self._beyond.discard(guest)
+                self._inside += 1
+            self.check(guest, identity)
+        _discount(self._of_user, guest.counted_user)
+        self._of_user[identity] = self._of_user.get(identity, 0) + 1
+        guest.counted_user = identity
+
+    def check(self, guest: Guest, identity: Identity) -> None:
+        """Find out whether a client may be this user.
+
+        Raises:
+            TooManyConnections: it may not, because of the others.
+        """
+        most = guest.surroundings.limits.max_user_connections
+        if most and self._of_user.get(identity, 0) - (guest.counted_user == identity) >= most:
+            text = f"User {identity.user} already has more than 'max_user_connections' active connections"
+            raise self._refuse(TooManyConnections(1203, "42000", text))
+
+    def leave(self, guest: Guest) -> None:
+        """Count a client no longer, because its connection has ended; it need not be counted."""
+        if guest.counted_host is None:
+            return
+        if guest in self._beyond:
+            self._beyond.discard(guest)
+        else:
+            self._inside -= 1
+        _discount(self._of_host, guest.counted_host)
+        _discount(self._of_user, guest.counted_user)
+        guest.counted_host = guest.counted_user = None
+
+    def _has_room(self, limits: Limits) -> bool:
+        return not limits.max_connections or self._inside < limits.max_connections
+
+    def _refuse(self, refusal: TooManyConnections) -> TooManyConnections:
+        self.refused += 1
+        return refusal
+
+
+def _discount(counts: dict[K, int], key: K | None) -> None:
+    if key is None or key not in counts:
+        return
+    counts[key] -= 1
+    if not counts[key]:
+        del counts[key]
+
+
+def _too_many(where: str = "") -> TooManyConnections:
+    return TooManyConnections(1040, "08004", f"Too many connections{where}")

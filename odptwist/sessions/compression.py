@@ -1,0 +1,178 @@
+"""The layer between a session and its transport that compresses what it writes and inflates what comes.
+
+It lies inside TLS. A session has it from the end of its login on, if the peer and the settings want that; all others
+pay nothing for it. For the session it is the transport, for the transport (or TLS) it is the protocol.
+
+What came is inflated no faster than the session takes it. Nothing is held back but the beginning of a packet that the
+session has not written to its end, since clients cannot read that (see `odptwist.machines.compressed`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from typing import Protocol as Shape
+
+from attrs import Factory, frozen
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+
+from odptwist.errors import WireError
+from odptwist.machines.compressed import ClientNumbering, Numbering, ServerNumbering
+from odptwist.sessions.transport import BUFFER_SIZE
+from odptwist.snapshots import Address, Algorithm
+from odptwist.wire.compression import Compressor, Decompressor
+from odptwist.wire.constants import CLIENT_COMPRESS, CLIENT_ZSTD_COMPRESSION
+
+FLAGS: Final = {Algorithm.ZLIB: CLIENT_COMPRESS, Algorithm.ZSTD: CLIENT_ZSTD_COMPRESSION}
+"""The capability by which each algorithm is offered and asked for."""
+
+# Chunks of `BUFFER_SIZE` that one session may get in one turn of the reactor: 16 KiB can inflate to 16 MiB.
+_TURN: Final = 4
+
+
+@frozen
+class Compression:
+    """Who is talked to in compressed packets, and how.
+
+    Attributes:
+        clients: what is offered to clients.
+        servers: what is wanted at each server, best first.
+        levels: of each algorithm.
+    """
+
+    clients: Sequence[Algorithm] = ()
+    servers: Mapping[Address, Sequence[Algorithm]] = Factory(dict)
+    levels: Mapping[Algorithm, int] = Factory(lambda: {Algorithm.ZLIB: 1, Algorithm.ZSTD: 1})
+
+    @property
+    def offer(self) -> int:
+        """The capabilities to offer to clients."""
+        offer = 0
+        for algorithm in self.clients:
+            offer |= FLAGS[algorithm]
+        return offer
+
+    def for_client(self, capabilities: int, zstd_level: int | None) -> Compressed | None:
+        """Return what a client has asked for in its handshake response, if it was offered; None for nothing.
+
+        Where it asks for both, it means zlib, as with MySQL. It may ask for less effort than the settings allow.
+        """
+        for algorithm in (Algorithm.ZLIB, Algorithm.ZSTD):
+            if algorithm in self.clients and capabilities & FLAGS[algorithm]:
+                level = self.levels[algorithm]
+                if algorithm is Algorithm.ZSTD and zstd_level:
+                    level = min(level, zstd_level)
+                return Compressed(algorithm, level)
+        return None
+
+    def for_server(self, address: Address, capabilities: int) -> Compressed | None:
+        """Return what to ask a server for that offers these capabilities; None for nothing."""
+        for algorithm in self.servers.get(address, ()):
+            if capabilities & FLAGS[algorithm]:
+                return Compressed(algorithm, self.levels[algorithm])
+        return None
+
+
+@frozen
+class Compressed:
+    """How both sides of one connection have agreed to compress."""
+
+    algorithm: Algorithm
+    level: int
+
+
+class Compressing(Shape):
+    """What the layer needs of its session."""
+
+    surroundings: Any
+    transport: Any
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take bytes of the peer."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Have ended."""
+
+    def peer_broke(self, fault: WireError) -> None:
+        """Be told that the peer has sent what cannot be inflated; nothing more will come."""
+
+
+def compress_client(session: Compressing, how: Compressed) -> None:
+    """Go over to compressed packets with a client, whose login is over."""
+    _Layer(session, how, ClientNumbering())
+
+
+def compress_server(session: Compressing, how: Compressed) -> None:
+    """Go over to compressed packets with a server, at which the proxy has logged in."""
+    _Layer(session, how, ServerNumbering())
+
+
+class _Layer:
+    """Takes its place between a session and its transport when it is made."""
+
+    def __init__(self, session: Compressing, how: Compressed, numbering: Numbering) -> None:
+        self._session = session
+        self._transport = transport = session.transport
+        self._numbering = numbering
+        self._compressor = Compressor(how.algorithm, how.level)
+        self._decompressor = Decompressor(how.algorithm)
+        self._paused = False
+        self._inflating = False
+        self._broken = False
+        # The next turn, in which inflating goes on. Meanwhile the transport is paused.
+        self._turn: Any = None
+        above = transport.protocol
+        if above is session:
+            transport.protocol = self
+        else:
+            above.wrappedProtocol = self  # TLS
+        session.transport = self
+
+    def __getattr__(self, name: str) -> Any:
+        # All else that sessions ask of a transport: addresses, ends, producers, what waits in it.
+        return getattr(self._transport, name)
+
+    # -- as a transport -----------------------------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        """Send packets, compressed."""
+        packets = []
+        for run in self._numbering.runs(data):
+            framed = self._compressor.compress(run.data, run.sequence)
+            self._numbering.sent(framed.sequence)
+            packets.append(framed.data)
+        if packets:
+            self._transport.write(packets[0] if len(packets) == 1 else b"".join(packets))
+
+    def pauseProducing(self) -> None:
+        """Give the session nothing more."""
+        self._paused = True
+        self._transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Give the session what comes, beginning with the reactor's next turn if something has come already."""
+        self._paused = False
+        if not self._inflating and self._turn is None:
+            self._turn = self._session.surroundings.reactor.callLater(0, self._go_on)
+
+    # -- as a protocol ------------------------------------------------------------------------------------------------
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take a chunk of the peer."""
+        self._decompressor.receive(data)
+        if not self._paused and not self._inflating and self._turn is None:
+            self._inflate()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Have ended; what came before is inflated first, unless the session does not take it."""
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+            ...
+        self._session.connectionLost(reason)
+
+    def _go_on(self) -> None:
+        self._turn = None
+        self._inflate()
+        ...
