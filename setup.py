@@ -13,9 +13,11 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "odptwist/__init__.py").rea
 
 EMBEDDED = ["pylibseekdb>=1.4"]
 TLS = ["twisted[tls]>=26.4"]
+ZSTD = ["zstandard>=0.22"]
 TEST = [
     *EMBEDDED,
     *TLS,
+    *ZSTD,
     "cryptography>=42",  # PyMySQL needs it for caching_sha2_password
     "hypothesis>=6.100",
     "mysql-connector-python>=9",
@@ -49,6 +51,7 @@ setup(
     extras_require={
         "embedded": EMBEDDED,
         "tls": TLS,
+        "zstd": ZSTD,
         "test": TEST,
         "dev": [
             *TEST,

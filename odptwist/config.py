@@ -42,6 +42,7 @@ from odptwist.settings import (
     AdminSettings,
     ClientSettings,
     ClusterSettings,
+    CompressionSettings,
     HealthSettings,
     HistorySettings,
     KillSettings,
@@ -56,9 +57,19 @@ from odptwist.settings import (
     Settings,
     TlsSettings,
 )
-from odptwist.snapshots import Address, HeaderVersion, Privileges, ReadPolicy, Role, RuleAction, TlsMode
+from odptwist.snapshots import (
+    Address,
+    HeaderVersion,
+    Privileges,
+    ReadPolicy,
+    Role,
+    RuleAction,
+    ServerCompression,
+    TlsMode,
+)
 
 _ROLES = {"auto": None, "primary": Role.PRIMARY, "replica": Role.REPLICA}
+_COMPRESSIONS = {each.value: each for each in ServerCompression}
 _HEADER_VERSIONS = {version.value: version for version in HeaderVersion}
 _TLS_MODES = {mode.value: mode for mode in TlsMode}
 _VERIFYING = (TlsMode.VERIFY_CA, TlsMode.VERIFY_FULL)
@@ -87,6 +98,7 @@ class _ClusterTable:
     server_certificate: str = ""
     server_key: str = ""
     server_proxy_protocol: Annotated[HeaderVersion, Read(one_of(_HEADER_VERSIONS))] = HeaderVersion.OFF
+    server_compression: Annotated[ServerCompression, Read(one_of(_COMPRESSIONS))] = ServerCompression.OFF
     server: list[_ServerTable] = Factory(list)
 
 
@@ -141,6 +153,7 @@ class _Tables:
     health: HealthSettings = Factory(HealthSettings)
     routing: RoutingSettings = Factory(RoutingSettings)
     tls: TlsSettings = Factory(TlsSettings)
+    compression: CompressionSettings = Factory(CompressionSettings)
     rule: list[_RuleTable] = Factory(list)
 
 
@@ -192,6 +205,8 @@ def load_settings(
         file.fault(("kill", "password"), "needs kill.user")
     _check_proxy_id(file, tables)
     tls = _tls(file, tables.tls, *given_certificates)
+    for place in _repeats(tables.compression.clients):
+        file.fault(("compression", "clients", place), _twice(tables.compression.clients[place]))
     ports = tuple(given_ports or tables.port)
     listeners = read_listeners(file, tables.listener, ports, tables.proxy_protocol, tls)
     if faults := [*options, *file.faults]:
@@ -214,6 +229,7 @@ def load_settings(
         health=tables.health,
         routing=tables.routing,
         tls=tls,
+        compression=tables.compression,
         rules=rules,
         client_session_id_version=tables.client_session_id_version,
         proxy_id=tables.proxy_id,
@@ -276,17 +292,25 @@ def _check_clusters(file: ConfigFile, tables: _Tables) -> None:
             key = ("cluster", place)
             if not table.server and not file.is_faulty((*key, "server")):
                 file.fault(key, "needs a [[cluster.server]]; only a sole cluster can be the embedded one")
-    ways: dict[Address | None, tuple[object, ...]] = {}
-    for place, table in enumerate(tables.cluster):
-        way = (table.server_tls, table.server_ca, table.server_certificate, table.server_key)
-        if any(ways.setdefault(server.address, way) != way for server in table.server):
-            file.fault(("cluster", place, "server_tls"), "another cluster has one of its servers, with another TLS")
-    versions: dict[Address | None, HeaderVersion] = {}
-    for place, table in enumerate(tables.cluster):
-        version = table.server_proxy_protocol
-        if any(versions.setdefault(server.address, version) is not version for server in table.server):
-            fault = "another cluster has one of its servers, with another version"
-            file.fault(("cluster", place, "server_proxy_protocol"), fault)
+    # Sessions find out how to talk to a server by its address.
+    for key_name, what, way_of in _WAYS:
+        ways: dict[Address | None, object] = {}
+        for place, table in enumerate(tables.cluster):
+            way = way_of(table)
+            if any(ways.setdefault(server.address, way) != way for server in table.server):
+                file.fault(("cluster", place, key_name), f"another cluster has one of its servers, with another {what}")
+
+
+# What clusters say of how their servers are talked to.
+_WAYS: tuple[tuple[str, str, Callable[[_ClusterTable], object]], ...] = (
+    (
+        "server_tls",
+        "TLS",
+        lambda table: (table.server_tls, table.server_ca, table.server_certificate, table.server_key),
+    ),
+    ("server_proxy_protocol", "version", lambda table: table.server_proxy_protocol),
+    ("server_compression", "compression", lambda table: table.server_compression),
+)
 
 
 def _cluster(file: ConfigFile, key: Key, table: _ClusterTable) -> ClusterSettings:
@@ -322,6 +346,7 @@ def _cluster(file: ConfigFile, key: Key, table: _ClusterTable) -> ClusterSetting
         table.server_certificate,
         table.server_key,
         table.server_proxy_protocol,
+        table.server_compression,
     )
 
 

@@ -6,6 +6,7 @@ import atexit
 import gc
 import os
 from collections.abc import Iterable, Sequence
+from functools import cache
 from time import time
 from typing import Any, TypeVar, cast
 
@@ -36,7 +37,9 @@ from odptwist.live_settings import LiveSettings
 from odptwist.machines.certificates import CertificateAccount, CertificateAccounts
 from odptwist.machines.exchange import plain_prefixes
 from odptwist.machines.gear import GEAR
+from odptwist.machines.password_bridge import PasswordKeys
 from odptwist.machines.rate import RateLimit
+from odptwist.sessions.compression import Compression
 from odptwist.sessions.encryption import ClientTls, ServerTls
 from odptwist.sessions.history import History
 from odptwist.sessions.ids import SessionIds, choose_proxy_id
@@ -53,7 +56,7 @@ from odptwist.sessions.surroundings import Account, Limits, Routing, Surrounding
 from odptwist.sessions.transport import write_at_once
 from odptwist.sessions.verifiers import ConfiguredVerifiers, ServerVerifiers, Verifiers
 from odptwist.settings import AdminSettings, ClusterSettings, LimitSettings, RuleSettings, Settings, TlsSettings
-from odptwist.snapshots import Address, HeaderVersion, TlsMode
+from odptwist.snapshots import Address, Algorithm, HeaderVersion, ServerCompression, TlsMode
 from odptwist.statements import (
     administrator_statements,
     builtin_statements,
@@ -67,9 +70,15 @@ from odptwist.statements.pace import Pace
 from odptwist.statements.rule_timing import read_timing
 from odptwist.statements.table import StatementTable
 from odptwist.statements.where import Condition
+from odptwist.wire.compression import ALGORITHMS
 
 T = TypeVar("T")
 
+_BEST_FIRST = {
+    ServerCompression.ZLIB: (Algorithm.ZLIB,),
+    ServerCompression.ZSTD: (Algorithm.ZSTD,),
+    ServerCompression.PREFERRED: tuple(reversed(ALGORITHMS)),
+}
 # Seconds that a look at one session may take, which all others wait for; an ordinary one takes microseconds.
 _RULE_TIME_LIMIT = 0.1
 # Without a limit of the settings, room for fewer is worth a warning.
@@ -151,7 +160,9 @@ class ProxyService(Service):
             client_tls=encrypted,
             server_tls=servers_encrypted,
             server_headers=_server_headers(settings),
+            compression=_compression(settings),
             certificate_accounts=_certificate_accounts(settings.tls),
+            find_password_keys=_find_password_keys,
         )
         self._prober: Prober | None = None
         self._service_sessions: list[ServiceSessions] = []
@@ -398,6 +409,22 @@ def _encryption(settings: Settings) -> tuple[ClientTls | None, dict[Address, Ser
     return client_tls(settings.tls), servers
 
 
+def _compression(settings: Settings) -> Compression:
+    """Return who is talked to in compressed packets."""
+    servers = {
+        server.address: _BEST_FIRST[cluster.server_compression]
+        for cluster in settings.clusters
+        if cluster.server_compression is not ServerCompression.OFF
+        for server in cluster.servers
+    }
+    clients = tuple(map(Algorithm, settings.compression.clients))
+    asked = any(each.server_compression is ServerCompression.ZSTD for each in settings.clusters)
+    if (asked or Algorithm.ZSTD in clients) and Algorithm.ZSTD not in ALGORITHMS:
+        raise ConfigError("compression with zstd needs the extra 'zstd': pip install 'odptwist[zstd]'")
+    levels = {Algorithm.ZLIB: settings.compression.zlib_level, Algorithm.ZSTD: settings.compression.zstd_level}
+    return Compression(clients, servers, levels)
+
+
 def _server_headers(settings: Settings) -> dict[Address, HeaderVersion]:
     return {
         server.address: cluster.server_proxy_protocol
@@ -405,6 +432,15 @@ def _server_headers(settings: Settings) -> dict[Address, HeaderVersion]:
         if cluster.server_proxy_protocol is not HeaderVersion.OFF
         for server in cluster.servers
     }
+
+
+@cache
+def _find_password_keys() -> PasswordKeys | None:
+    try:
+        from odptwist.password_keys import RsaKeys
+    except ImportError:  # the extra `tls`
+        return None
+    return RsaKeys()
 
 
 def _done() -> Deferred[None]:

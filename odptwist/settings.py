@@ -5,6 +5,7 @@ Where the keys of a table in a settings file are the same as the attributes here
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from odptwist.config_file import Between, Read
 from odptwist.config_spellings import check_account, check_network, one_of, parse_certificate_name, parse_own_verifier
 from odptwist.snapshots import (
     Address,
+    Algorithm,
     HeaderPolicy,
     HeaderVersion,
     ListenerTls,
@@ -21,6 +23,7 @@ from odptwist.snapshots import (
     ReadPolicy,
     Role,
     RuleAction,
+    ServerCompression,
     TlsMode,
 )
 
@@ -34,6 +37,9 @@ DEFAULT_RATE_LIMIT = 60
 AUTO_CERTIFICATE = "auto"
 """Stands for a certificate that the proxy makes at its start and signs itself."""
 
+_ALGORITHMS = {algorithm.value: algorithm.value for algorithm in Algorithm}
+# Without the extra `zstd` it is not offered; who names it all the same is told so.
+_OFFERED = tuple(each for each in _ALGORITHMS if each != Algorithm.ZSTD.value or find_spec("zstandard") is not None)
 _TLS_VERSIONS = {version: version for version in ("1.2", "1.3")}
 
 
@@ -58,6 +64,7 @@ class ClusterSettings:
     `server_tls` is about servers that are not on a Unix socket; `server_ca` is a file of certificates, or empty.
     `server_certificate` is a file of what the proxy shows to them, with its chain, or empty; `server_key` is a file of
     its key, empty if that is in the same one. `server_proxy_protocol`: which PROXY header the servers are sent.
+    `server_compression`: how they are talked to if they offer that.
     """
 
     name: str
@@ -69,6 +76,7 @@ class ClusterSettings:
     server_certificate: str = ""
     server_key: str = ""
     server_proxy_protocol: HeaderVersion = HeaderVersion.OFF
+    server_compression: ServerCompression = ServerCompression.OFF
 
 
 @frozen
@@ -243,6 +251,19 @@ class TlsSettings:
 
 
 @frozen
+class CompressionSettings:
+    """Compressed packets, with clients and with servers.
+
+    `clients` are the algorithms that clients are offered, none to offer nothing. The levels say how hard the proxy
+    tries; it compresses in its one thread, so that all wait for it.
+    """
+
+    clients: list[Annotated[str, Read(one_of(_ALGORITHMS))]] = Factory(lambda: list(_OFFERED))
+    zlib_level: Annotated[int, Between(1, 9)] = 1
+    zstd_level: Annotated[int, Between(1, 22)] = 1
+
+
+@frozen
 class RoutingSettings:
     """What becomes of statements when servers change or differ.
 
@@ -296,6 +317,7 @@ class Settings:
     health: HealthSettings = HealthSettings()
     routing: RoutingSettings = RoutingSettings()
     tls: TlsSettings = TlsSettings()
+    compression: CompressionSettings = CompressionSettings()
     rules: tuple[RuleSettings, ...] = ()
     client_session_id_version: int = DEFAULT_ID_VERSION
     proxy_id: int | None = None

@@ -23,6 +23,7 @@ from odptwist.settings import (
     HealthSettings,
     HistorySettings,
     KillSettings,
+    ListenerSettings,
     RoleSettings,
     RoutingSettings,
     RuleSettings,
@@ -31,7 +32,17 @@ from odptwist.settings import (
     Settings,
     TlsSettings,
 )
-from odptwist.snapshots import Address, Privileges, ReadPolicy, Role, RuleAction, TlsMode
+from odptwist.snapshots import (
+    Address,
+    HeaderPolicy,
+    HeaderVersion,
+    ListenerTls,
+    Privileges,
+    ReadPolicy,
+    Role,
+    RuleAction,
+    TlsMode,
+)
 
 SECRET = "hunter2"
 SECRET_SHA1 = "*58815970BE77B3720276F63DB198B1FA42E5CC02"
@@ -409,6 +420,64 @@ class SettingsTests(SynchronousTestCase):
             ),
         ):
             self.assertEqual(self.faults(text), (f"{self.path}:{fault}",))
+
+    def test_listeners(self) -> None:
+        """Places where clients come in have settings of their own, beside those of `port`, which need not be there."""
+        trusted = '[proxy_protocol]\ntrusted = ["10.0.0.0/8", "::1", "unix"]\n'
+        text = '[[listener]]\nport = 2884\n[[listener]]\nport = "unix:/s"\nproxy_protocol = "required"\n' + trusted
+        settings = self.load(text)
+        listeners = (ListenerSettings("2884"), ListenerSettings("unix:/s", proxy_protocol=HeaderPolicy.REQUIRED))
+        self.assertEqual((settings.ports, settings.listeners), ((), listeners))
+        self.assertEqual(settings.proxy_protocol.trusted, ["10.0.0.0/8", "::1/128", "unix"])
+        self.assertEqual(settings.endpoints, ("tcp:2884:backlog=1024:interface=127.0.0.1", "unix:/s"))
+        for settings in (self.load(text, ports=["7"]), self.load("port = 7\n" + text)):
+            self.assertEqual((settings.ports, settings.listeners), (("7",), listeners))
+        secure = '[[listener]]\nport = 1\ntls = "required"\n[[listener]]\nport = 2\ntls = "optional"\n'
+        for settings in (self.load(secure, certificate="auto"), self.load(secure + '[tls]\ncertificate = "c"')):
+            self.assertEqual([each.tls for each in settings.listeners], [ListenerTls.REQUIRED, ListenerTls.OPTIONAL])
+        self.assertEqual(self.load("[[listener]]\nport = 0\n[[listener]]\nport = 0").ports, ())
+
+    def test_faults_of_listeners(self) -> None:
+        """A place that cannot be, or is there twice, is told with its line, and what its settings need."""
+        for text, fault in (
+            ("[[listener]]", "1: listener[0].port: is missing"),
+            ("[listener]\nport = 1", "1: listener: must be a list of tables, each below a [[header]]"),
+            ("[[listener]]\nport = 1\n[[listener]]\nport = 1", "4: listener[1].port: '1' is there twice"),
+            ('port = [1, 2]\n[[listener]]\nport = "tcp:2"', "3: listener[0].port: 'tcp:2' is there twice"),
+            ('[[listener]]\nport = 1\ntls = "required"', "3: listener[0].tls: needs tls.certificate, or --tls"),
+            (
+                '[[listener]]\nport = "unix:/s"\ntls = "required"\n[tls]\ncertificate = "c"',
+                "3: listener[0].tls: is not for a Unix socket, which needs no TLS",
+            ),
+            (
+                '[[listener]]\nport = 1\ntls = "off"',
+                "3: listener[0].tls: 'off': must be one of default, optional, required",
+            ),
+            (
+                '[[listener]]\nport = 1\nproxy_protocol = "optional"',
+                "3: listener[0].proxy_protocol: needs proxy_protocol.trusted: nobody's headers are believed",
+            ),
+            (
+                '[[listener]]\nport = 1\nproxy_protocol = "required"\n[proxy_protocol]\ntrusted = ["10.0.0.1/8"]',
+                "5: proxy_protocol.trusted[0]: '10.0.0.1/8': must be unix, an address, or a network as in 10.0.0.0/8 "
+                "(10.0.0.1/8 has host bits set)",
+            ),
+        ):
+            self.assertEqual(self.faults(text), (f"{self.path}:{fault}",))
+
+    def test_server_proxy_protocol(self) -> None:
+        """Each cluster says which header its servers get; a server of two clusters gets one or the other."""
+        cluster = '[[cluster]]\nname = "{0}"\nserver_proxy_protocol = "{1}"\n[[cluster.server]]\naddress = "h:1"\n'
+        settings = self.load(cluster.format("a", "v2"))
+        self.assertIs(settings.clusters[0].server_proxy_protocol, HeaderVersion.V2)
+        self.assertIs(self.load("").clusters[0].server_proxy_protocol, HeaderVersion.OFF)
+        self.assertEqual(
+            self.faults(cluster.format("a", "v2") + cluster.format("b", "off")),
+            (
+                f"{self.path}:8: cluster[1].server_proxy_protocol: another cluster has one of its servers, "
+                "with another version",
+            ),
+        )
 
     def test_certificate_accounts(self) -> None:
         """A name in certificates goes with users; names of hosts are compared without regard to case."""

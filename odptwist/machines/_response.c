@@ -152,6 +152,8 @@ read_packet(Responses *self, int phase, const unsigned char *packet, Py_ssize_t 
             self->count = first;
         else if (first == 0xFC && length == 3 && u16(packet + 1))
             self->count = u16(packet + 1);
+        else if (first == 0xFD && length == 4 && (u16(packet + 1) || packet[3]))
+            self->count = u16(packet + 1) | (Py_ssize_t)packet[3] << 16;
         else
             return malformed("a response that begins like nothing known");
         return COLUMNS;

@@ -17,7 +17,9 @@ from odptwist.errors import SqlError
 from odptwist.wire.handshake import parse_auth_next_factor, parse_auth_switch_request
 from odptwist.wire.sha2 import CACHING_SHA2_PASSWORD, FULL_AUTHENTICATION, SHA256_PASSWORD
 
-_ALWAYS_CLEAR: Final = frozenset(("mysql_clear_password", "dialog"))
+DIALOG: Final = "dialog"
+"""MariaDB's plugin for PAM. Its questions after the first begin with their kind, 2 to 5, and with no byte before it."""
+_ALWAYS_CLEAR: Final = frozenset(("mysql_clear_password", DIALOG))
 
 
 class QuestionGuard:
@@ -45,14 +47,16 @@ class QuestionGuard:
         Raises:
             WireError: it cannot be read.
         """
-        if payload[:1] == b"\x01":
+        first = payload[:1]
+        if first == b"\x01" or (self.plugin == DIALOG and first != b"\xfe"):
             return self.plugin == CACHING_SHA2_PASSWORD and payload == FULL_AUTHENTICATION
-        if payload[:1] == b"\xfe":
-            question = parse_auth_switch_request(payload)
-        else:
-            question = parse_auth_next_factor(payload)
+        if first == b"\x02":
+            factor = parse_auth_next_factor(payload)
+            self.plugin, self.nonce = factor.plugin, factor.data
             self.factors += 1
-        self.plugin, self.nonce = question.plugin, question.data
+        else:
+            switch = parse_auth_switch_request(payload)
+            self.plugin, self.nonce = switch.plugin, switch.data
         return self.plugin == SHA256_PASSWORD
 
     def check_clear(self, client_secure: bool, server_secure: bool) -> None:

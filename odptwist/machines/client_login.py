@@ -45,6 +45,11 @@ class ClientLogin:
         self._sequence = 0
         self._tls_offered = False
 
+    @property
+    def listens(self) -> bool:
+        """Whether a packet of the client is due; others are for later, such as a goodbye behind the login."""
+        return self.state in (State.GREETED, State.ASKED)
+
     def greet(self, greeting: Greeting) -> bytes:
         """Return the first bytes for the client."""
         self._tls_offered = bool(greeting.capabilities & CLIENT_SSL)

@@ -55,8 +55,8 @@ class Numbering:
     def __init__(self) -> None:
         self._heard = _Due()
         self._told = _Due()
-        # Whether the last word was the peer's.
-        self._fresh = False
+        # Whether the last word was the peer's, as that of its login was.
+        self._fresh = True
         # How many answers may begin. More than one if commands were sent ahead.
         self._expected = 0
         # Of the peer's stream: how much of a packet is to come, or the beginning of its header.
@@ -164,10 +164,12 @@ class Numbering:
 class ClientNumbering(Numbering):
     """The numbers on a connection to a client."""
 
-    __slots__ = ("_shift",)
+    __slots__ = ("_asks", "_shift")
 
     def __init__(self) -> None:
         super().__init__()
+        # Whether what comes is a command; else it belongs to one that is under way.
+        self._asks = True
         # By how much the client counts further inside than it should.
         self._shift = 0
 
@@ -175,15 +177,18 @@ class ClientNumbering(Numbering):
         heard, told = self._heard, self._told
         between = not self._left and not self._head
         if between and not sequence and (heard.outer or not self._fresh):
-            heard.inner = self._shift = 0  # a command; a long one itself comes to 0 after 256 compressed packets
+            # A long command, too, comes to number 0, after 256 compressed packets.
+            heard.inner = self._shift = 0
+            self._asks = True
         elif between and not self._fresh and sequence == told.outer:
-            heard.inner = told.inner  # the client has to answer amid an exchange
+            heard.inner = told.inner
+            self._asks = False
         elif sequence != heard.outer:
             raise SequenceError(f"compressed packet {sequence} came where {heard.outer} was due")
 
     def _number(self, came: int, due: int) -> int:
         shift = (came - due) & 0xFF
-        if not came and shift != self._shift:
+        if self._asks and not came and shift != self._shift:
             due = shift = 0  # a further command in the same compressed packet
         self._shift = shift
         return due

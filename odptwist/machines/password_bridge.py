@@ -55,8 +55,8 @@ class _Due(Enum):
     """What comes next."""
 
     ANYTHING = "anything, which passes as it is"
-    NO_PASSWORD = "anything of the client's but a password in clear"
-    PASSWORD = "the client's password, which the server must not get in clear"
+    NOTHING_CLEAR = "anything of the client's but a password in clear"
+    CLEAR_TEXT = "the client's password, which the server must not get in clear"
     SERVER_KEY = "the server's key, which the proxy has asked for"
     KEY_REQUEST = "the client's request for a key, which the server would not understand"
     CIPHERTEXT = "the client's password, encrypted with the proxy's key"
@@ -104,9 +104,9 @@ class PasswordBridge:
             if client_secure is not server_secure:
                 self._keys = self._some_keys(client_secure)
             if client_secure:
-                self._due = _Due.ANYTHING if server_secure else _Due.PASSWORD
+                self._due = _Due.ANYTHING if server_secure else _Due.CLEAR_TEXT
             else:
-                self._due = _Due.KEY_REQUEST if server_secure else _Due.NO_PASSWORD
+                self._due = _Due.KEY_REQUEST if server_secure else _Due.NOTHING_CLEAR
         return Ask(payload)
 
     def answered(self, payload: bytes) -> Ask | Answered:
@@ -119,7 +119,7 @@ class PasswordBridge:
         if due is _Due.ANYTHING or payload in EMPTY_PASSWORDS:
             return Answered(payload)
         key_request = KEY_REQUESTS[self._guard.plugin]
-        if due is _Due.PASSWORD and payload != key_request:
+        if due is _Due.CLEAR_TEXT and payload != key_request:
             self._password = payload
             self._due = _Due.SERVER_KEY
             return Answered(key_request)
@@ -133,7 +133,7 @@ class PasswordBridge:
             return Ask(AuthMoreData(self._keys.public_key).encode())
         if payload != key_request and len(payload) < _SHORTEST_CIPHERTEXT:
             raise insecure(self._guard.plugin, False, False)
-        self._due = _Due.NO_PASSWORD  # a client with a secure link may ask for the key all the same
+        self._due = _Due.NOTHING_CLEAR  # a client with a secure link may ask for the key all the same
         return Answered(payload)
 
     def _some_keys(self, client_secure: bool) -> PasswordKeys:

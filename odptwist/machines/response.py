@@ -49,6 +49,10 @@ ROWS: Final = 7
 PASS: Final = 8  # `count` definitions to come, with an EOF behind each list of them, then the end
 LAST: Final = 9  # only the rest of the last packet is to come
 
+# How a count of columns that does not fit into a byte begins, and the length of its packet. The servers' limit of 4,096
+# is for tables: a SELECT may have 65,536 and more, so long as it needs no temporary table.
+_WIDE_COUNTS: Final = ((0xFC, 3), (0xFD, 4))
+
 # OK, ERR and EOF packets are kept until they are whole. No server sends one that comes near this.
 _TERMINAL_LIMIT: Final = 1024 * 1024
 
@@ -284,10 +288,10 @@ class Responses:
         return PASS if self._count else IDLE
 
     def _wide_count(self, data: bytes, start: int, length: int, first: int) -> int:
-        if first == 0xFC and length == 3:
-            (count,) = _U16.unpack_from(data, start + 1)
+        if (first, length) in _WIDE_COUNTS:
+            count = int.from_bytes(data[start + 1 : start + length], "little")
             if count:
-                return int(count)
+                return count
         raise MalformedPacket("a response that begins like nothing known")
 
     def _eof(self, data: bytes, start: int, length: int) -> None:

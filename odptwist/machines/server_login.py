@@ -16,7 +16,6 @@ from attrs import evolve
 
 from odptwist.errors import (
     LoginImpossible,
-    LoginMethodUnknown,
     LoginRefused,
     MalformedPacket,
     SequenceError,
@@ -24,6 +23,7 @@ from odptwist.errors import (
     WireError,
 )
 from odptwist.identity import Identity
+from odptwist.machines.clear_text import DIALOG
 from odptwist.machines.effects import Ask, Greeted, LoggedIn
 from odptwist.wire.constants import (
     CLIENT_CAN_HANDLE_EXPIRED_PASSWORDS,
@@ -50,6 +50,7 @@ from odptwist.wire.constants import (
     CLIENT_SESSION_TRACK,
     CLIENT_TRANSACTIONS,
     ER_ACCESS_DENIED_ERROR,
+    MULTI_FACTOR_AUTHENTICATION,
 )
 from odptwist.wire.framing import Packet, frames
 from odptwist.wire.handshake import (
@@ -57,6 +58,7 @@ from odptwist.wire.handshake import (
     Attribute,
     Greeting,
     HandshakeResponse,
+    parse_auth_next_factor,
     parse_auth_switch_request,
     parse_greeting,
 )
@@ -90,9 +92,15 @@ PASSED_ON: Final = (
     | CLIENT_CAN_HANDLE_EXPIRED_PASSWORDS
     | CLIENT_SESSION_TRACK
     | CLIENT_DEPRECATE_EOF
+    | MULTI_FACTOR_AUTHENTICATION
 )
 # Promised before any server was heard: what every server since MySQL 5.5 has.
-FALLBACK: Final = PASSED_ON & ~(CLIENT_SESSION_TRACK | CLIENT_DEPRECATE_EOF | CLIENT_CAN_HANDLE_EXPIRED_PASSWORDS)
+FALLBACK: Final = PASSED_ON & ~(
+    CLIENT_SESSION_TRACK
+    | CLIENT_DEPRECATE_EOF
+    | CLIENT_CAN_HANDLE_EXPIRED_PASSWORDS
+    | MULTI_FACTOR_AUTHENTICATION
+)
 # Both sides must agree on these, or the stream means something else on either side.
 _FRAMING: Final = CLIENT_DEPRECATE_EOF | CLIENT_SESSION_TRACK
 # These shape the handshake response only, so the server's own word decides.
@@ -106,6 +114,8 @@ ASK_AGAIN_PLUGIN: Final = "odp_ask_again"
 ASK_AGAIN_ANSWER: Final = b"?" * 20
 
 _CONNECTION_ID_OF_OCEANBASE: Final = 1 << 31
+# Ordinary or secret, and whether it is the last one.
+_DIALOG_QUESTIONS: Final = (b"\x02", b"\x03", b"\x04", b"\x05")
 _MASKED_HOST: Final = "xxx.xxx.xxx.xxx"
 
 
@@ -132,10 +142,11 @@ class State(Enum):
 class ServerLogin:
     """Reads what a server sends during a login, and says what to send it."""
 
-    __slots__ = ("_sequence", "state")
+    __slots__ = ("_factors", "_in_dialog", "_sequence", "state")
 
     def __init__(self) -> None:
         self.state = State.CONNECTED
+        self._factors = self._in_dialog = False
         self._sequence = 0
 
     def receive(self, packet: Packet) -> Greeted | Ask | LoggedIn:
@@ -162,8 +173,14 @@ class ServerLogin:
             if first == b"\x00":
                 self.state = State.ACCEPTED
                 return LoggedIn(payload)
-            if first in (b"\xfe", b"\x01"):
+            if first == b"\xfe":
+                self._in_dialog = parse_auth_switch_request(payload).plugin == DIALOG
                 return Ask(payload)
+            if first == b"\x01" or (self._in_dialog and first in _DIALOG_QUESTIONS):
+                return Ask(payload)
+            if first == b"\x02" and self._factors:
+                parse_auth_next_factor(payload)  # what cannot be read is no question
+                return Ask(payload, further=True)
         raise MalformedPacket("a packet that has no place in a login")
 
     def request_tls(self, response: HandshakeResponse) -> bytes:
@@ -187,6 +204,7 @@ class ServerLogin:
             raise WireError("a handshake response that no server waits for")
         payload = response.encode()
         self.state = State.RESPONDED
+        self._factors = bool(response.capabilities & MULTI_FACTOR_AUTHENTICATION)
         return self.answer(payload)
 
     def answer(self, payload: bytes) -> bytes:
@@ -285,18 +303,6 @@ def _told_to_oceanbase(salt: bytes, greeting: Greeting) -> tuple[Attribute, ...]
         Attribute("__proxy_capability_flag", "0"),
         Attribute("__proxy_scramble", decode_text(scramble)),
     )
-
-
-def answer_question(payload: bytes, key: bytes) -> bytes:
-    """Return the answer to what a server asks an account whose SHA1(password) is known; `key` is empty for none.
-
-    Raises:
-        LoginMethodUnknown: the account has another plugin than mysql_native_password.
-    """
-    question = parse_auth_switch_request(payload)
-    if question.plugin != NATIVE_PASSWORD:
-        raise LoginMethodUnknown(f"the account needs {question.plugin}; the proxy can log in by {NATIVE_PASSWORD} only")
-    return _answer(key, question.data)
 
 
 def _answer(key: bytes, salt: bytes) -> bytes:

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Final
 
 from odptwist.errors import SqlError
-from odptwist.sqltext import UNENDED, Quoting, Token, skeleton, statements
+from odptwist.sqltext import Quoting, Token, skeleton, statements
 
 # Statements that begin so have no semicolon inside.
 _UNDIVIDED: Final = frozenset(
@@ -33,6 +33,7 @@ _BLANKS_AND_ENDS: Final = "; \t\r\n"
 def second_statement(text: str, escapes: bool = True) -> int | None:
     """Return where a second statement begins, None if there is none or that is not certain.
 
+    The text may be the beginning of a longer one.
     `escapes` is false where the session's sql_mode has NO_BACKSLASH_ESCAPES.
     """
     readings = [Quoting.DEFAULT]
@@ -41,10 +42,8 @@ def second_statement(text: str, escapes: bool = True) -> int | None:
             return None
         # Nobody tells whether the session's sql_mode has ANSI_QUOTES, so that must not make a difference.
         readings.append(Quoting.ANSI_QUOTES)
-    for quoting in readings:
-        bones = skeleton(text, quoting)
-        if UNENDED in bones or ";" not in bones.rstrip(_BLANKS_AND_ENDS):
-            return None
+    if any(";" not in skeleton(text, quoting).rstrip(_BLANKS_AND_ENDS) for quoting in readings):
+        return None
     first_two = list(islice(statements(text), 2))
     if len(first_two) < 2:
         return None

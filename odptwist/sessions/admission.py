@@ -21,7 +21,7 @@ from odptwist.sessions.surroundings import Limits, Surroundings
 K = TypeVar("K")
 
 RESERVE: Final = 3
-"""Connections beyond `max_connections` for the proxy's own accounts; who else has one loses it by saying its name."""
+"""Connections beyond the limits for the proxy's own accounts; who else has one loses it by saying its name."""
 
 
 class Guest(Protocol):
@@ -48,7 +48,8 @@ class Admission:
     def __init__(self) -> None:
         self.refused = 0
         self._inside = 0
-        self._beyond: set[Guest] = set()
+        # Those who have a place of the reserve, and what they are told if they are none of those that it is for.
+        self._beyond: dict[Guest, TooManyConnections] = {}
         self._of_host: dict[str, int] = {}
         self._of_user: dict[Identity, int] = {}
 
@@ -56,31 +57,34 @@ class Admission:
         """Count a client that has connected.
 
         Raises:
-            TooManyConnections: there is no room, not even beyond the limit.
+            TooManyConnections: there is no room, not even in the reserve.
         """
         if self._has_room(guest.surroundings.limits):
             self._inside += 1
-        elif len(self._beyond) < RESERVE:
-            self._beyond.add(guest)
         else:
-            raise self._refuse(_too_many())
+            self._set_aside(guest, _too_many())
         guest.counted_host = ""
 
     def locate(self, guest: Guest) -> None:
-        """Count a client for its address, which is known now. That of a Unix socket is none.
+        """Count a client for its address, which is known now, or known better. That of a Unix socket is none.
 
         Raises:
-            TooManyConnections: there are too many from there, or it can be none of those that the reserve is for.
+            TooManyConnections: there is no room for it, and it can be none of those that the reserve is for.
         """
+        _discount(self._of_host, guest.counted_host)
+        guest.counted_host = ""
         host, limits = guest.peer.host, guest.surroundings.limits
-        if guest in self._beyond and not guest.surroundings.own_accounts.expects(host):
-            raise self._refuse(_too_many())
-        if host:
-            count, most = self._of_host.get(host, 0), limits.max_address_connections
-            if most and count >= most:
-                raise self._refuse(_too_many(f" from {host}: max_address_connections is {most}"))
-            self._of_host[host] = count + 1
-            guest.counted_host = host
+        refusal = self._beyond.get(guest)
+        if refusal is None:
+            if not self._is_crowded(host, limits):
+                self._count_host(guest)
+                return
+            refusal = _too_many(f" from {host}: max_address_connections is {limits.max_address_connections}")
+        if not guest.surroundings.own_accounts.expects(host):
+            raise self._refuse(refusal)
+        if guest not in self._beyond:
+            self._set_aside(guest, refusal)
+            self._inside -= 1
 
     def name(self, guest: Guest, identity: Identity) -> None:
         """Count a client for a user, and no longer for the one that it was before.
@@ -88,13 +92,15 @@ class Admission:
         Raises:
             TooManyConnections: that user has too many, or the client is in the reserve and none of those it is for.
         """
-        limits = guest.surroundings.limits
         if identity.tenant != PROXY_TENANT:
-            if guest in self._beyond:
-                if not self._has_room(limits):
-                    raise self._refuse(_too_many())
-                self._beyond.discard(guest)
+            refusal = self._beyond.get(guest)
+            if refusal is not None:
+                limits = guest.surroundings.limits
+                if not self._has_room(limits) or self._is_crowded(guest.peer.host, limits):
+                    raise self._refuse(refusal)
+                del self._beyond[guest]
                 self._inside += 1
+                self._count_host(guest)
             self.check(guest, identity)
         _discount(self._of_user, guest.counted_user)
         self._of_user[identity] = self._of_user.get(identity, 0) + 1
@@ -115,9 +121,7 @@ class Admission:
         """Count a client no longer, because its connection has ended; it need not be counted."""
         if guest.counted_host is None:
             return
-        if guest in self._beyond:
-            self._beyond.discard(guest)
-        else:
+        if self._beyond.pop(guest, None) is None:
             self._inside -= 1
         _discount(self._of_host, guest.counted_host)
         _discount(self._of_user, guest.counted_user)
@@ -125,6 +129,21 @@ class Admission:
 
     def _has_room(self, limits: Limits) -> bool:
         return not limits.max_connections or self._inside < limits.max_connections
+
+    def _is_crowded(self, host: str, limits: Limits) -> bool:
+        return 0 < limits.max_address_connections <= self._of_host.get(host, 0)
+
+    def _count_host(self, guest: Guest) -> None:
+        host = guest.peer.host
+        if host:
+            self._of_host[host] = self._of_host.get(host, 0) + 1
+            guest.counted_host = host
+
+    def _set_aside(self, guest: Guest, refusal: TooManyConnections) -> None:
+        """Give a client a place of the reserve, until it says its name; raises the refusal if there is none."""
+        if len(self._beyond) >= RESERVE:
+            raise self._refuse(refusal)
+        self._beyond[guest] = refusal
 
     def _refuse(self, refusal: TooManyConnections) -> TooManyConnections:
         self.refused += 1

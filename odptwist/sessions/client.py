@@ -19,6 +19,7 @@ from odptwist.sessions.admission import Admission
 from odptwist.sessions.arrival import Arrival
 from odptwist.sessions.choice import Choice
 from odptwist.sessions.commands import look
+from odptwist.sessions.compression import compress_client
 from odptwist.sessions.cures import expect_eof
 from odptwist.sessions.dialogue import LoginPlan
 from odptwist.sessions.encryption import explain
@@ -216,13 +217,17 @@ class ClientSession(Showing):
         self._login = None
         self.since = self.surroundings.reactor.seconds()
         self.transport.write(response)
+        receive: Callable[[bytes], None] = self.dataReceived
+        how = self.surroundings.compression.for_client(plan.response.capabilities, plan.response.zstd_level)
+        if how is not None:
+            receive = compress_client(self, how)
         if self.surroundings.limits.log_sessions:
             self._log.info("client session {cs_id} opened: {identity}", cs_id=self.cs_id, identity=self.identity)
         if self.observed:
             opening = self.snapshot()
             self.surroundings.tell(lambda observer: observer.session_opened(opening))
         if rest:
-            self.dataReceived(rest)
+            receive(rest)
 
     def look(self, command: bytes) -> None:
         """Decide about a command that may concern the proxy."""
@@ -311,7 +316,8 @@ class ClientSession(Showing):
     def time_out(self, reason: CloseReason, error: SqlError) -> None:
         """End, because the client has paused for too long, and tell it."""
         self.send_error(error)
-        self.end(reason, error.message)
+        # A program that reconnects by itself must not do so within a transaction: it would go on without what it lost.
+        self.end(reason, error.message, reset=not self.status & SERVER_STATUS_IN_TRANS)
 
     def stop_statement(self, error: SqlError) -> None:
         """Have what runs stopped on its server, because it takes too long; the client is told the error."""
@@ -377,11 +383,11 @@ class ClientSession(Showing):
     @property
     def is_logged(self) -> bool:
         """Whether its end is for the log: not where a load balancer has only looked whether the proxy is there."""
-        if self.listener.headers is not HeaderPolicy.OFF and self.identity is None:
-            header = self._login.header if self._login is not None else None
-            if self.reason is CloseReason.CLIENT_LOST and (header is None or header.source is None):
-                return False
-        return super().is_logged
+        if self.listener.headers is HeaderPolicy.OFF or self.identity is not None:
+            return super().is_logged
+        # In the first version of the header HAProxy's checks have its own address.
+        from_balancer = self.peer.host == getattr(self.transport.getPeer(), "host", "")
+        return not (from_balancer and self.reason is CloseReason.CLIENT_LOST)
 
     def closing(self) -> None:
         """End all that belongs to this session but its own transport."""

@@ -19,13 +19,14 @@ from odptwist.machines.certificates import ClientCertificate
 from odptwist.machines.connection_id import mentions_id, with_id
 from odptwist.machines.exchange import SHAPES, Tracker
 from odptwist.machines.parameters import Template
+from odptwist.machines.password_bridge import EMPTY_PASSWORDS
 from odptwist.machines.prepared import PreparedStatement
 from odptwist.machines.server_login import ASK_AGAIN_ANSWER, ASK_AGAIN_PLUGIN, server_user
 from odptwist.machines.session_state import Effects, SessionState, effects_of
 from odptwist.machines.several import refuse_second, second_statement
 from odptwist.sessions.binary import BinaryStatements, Remark
 from odptwist.sessions.dialogue import LoginPlan
-from odptwist.sessions.login import EMPTY_PASSWORDS, identify
+from odptwist.sessions.login import identify
 from odptwist.sessions.opening import check_certificate, check_tenant
 from odptwist.sessions.own_statements import prepare_own
 from odptwist.sessions.peer import Peer

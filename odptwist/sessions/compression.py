@@ -9,11 +9,11 @@ session has not written to its end, since clients cannot read that (see `odptwis
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from typing import Protocol as Shape
 
-from attrs import Factory, frozen
+from attrs import Factory, evolve, frozen
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
@@ -23,6 +23,7 @@ from odptwist.sessions.transport import BUFFER_SIZE
 from odptwist.snapshots import Address, Algorithm
 from odptwist.wire.compression import Compressor, Decompressor
 from odptwist.wire.constants import CLIENT_COMPRESS, CLIENT_ZSTD_COMPRESSION
+from odptwist.wire.handshake import HandshakeResponse
 
 FLAGS: Final = {Algorithm.ZLIB: CLIENT_COMPRESS, Algorithm.ZSTD: CLIENT_ZSTD_COMPRESSION}
 """The capability by which each algorithm is offered and asked for."""
@@ -81,6 +82,11 @@ class Compressed:
     algorithm: Algorithm
     level: int
 
+    def ask_for(self, response: HandshakeResponse) -> HandshakeResponse:
+        """Return a handshake response that asks a server for it."""
+        capabilities = response.capabilities | FLAGS[self.algorithm]
+        return evolve(response, capabilities=capabilities, zstd_level=self.level)
+
 
 class Compressing(Shape):
     """What the layer needs of its session."""
@@ -98,9 +104,9 @@ class Compressing(Shape):
         """Be told that the peer has sent what cannot be inflated; nothing more will come."""
 
 
-def compress_client(session: Compressing, how: Compressed) -> None:
-    """Go over to compressed packets with a client, whose login is over."""
-    _Layer(session, how, ClientNumbering())
+def compress_client(session: Compressing, how: Compressed) -> Callable[[bytes], None]:
+    """Go over to compressed packets with a client, whose login is over; return what takes its bytes from now on."""
+    return _Layer(session, how, ClientNumbering()).dataReceived
 
 
 def compress_server(session: Compressing, how: Compressed) -> None:
@@ -111,29 +117,47 @@ def compress_server(session: Compressing, how: Compressed) -> None:
 class _Layer:
     """Takes its place between a session and its transport when it is made."""
 
+    __slots__ = (
+        "_compressor",
+        "_decompressor",
+        "_fault",
+        "_inflating",
+        "_more",
+        "_numbering",
+        "_paused",
+        "_session",
+        "_stopped",
+        "_transport",
+        "_turn",
+    )
+
     def __init__(self, session: Compressing, how: Compressed, numbering: Numbering) -> None:
-        self._session = session
         self._transport = transport = session.transport
+        self._session = session
         self._numbering = numbering
         self._compressor = Compressor(how.algorithm, how.level)
         self._decompressor = Decompressor(how.algorithm)
         self._paused = False
         self._inflating = False
-        self._broken = False
-        # The next turn, in which inflating goes on. Meanwhile the transport is paused.
+        # Whether something may have come that the session has not been given.
+        self._more = False
+        self._fault: WireError | None = None
+        # Whether the transport is paused: because the session does not take more, or until the next turn.
+        self._stopped = False
+        # The reactor's next turn, in which inflating goes on.
         self._turn: Any = None
+        session.transport = self
         above = transport.protocol
         if above is session:
             transport.protocol = self
         else:
             above.wrappedProtocol = self  # TLS
-        session.transport = self
 
     def __getattr__(self, name: str) -> Any:
-        # All else that sessions ask of a transport: addresses, ends, producers, what waits in it.
+        # All else that a session asks of its transport: addresses, ends, producers, what waits to be sent.
         return getattr(self._transport, name)
 
-    # -- as a transport -----------------------------------------------------------------------------------------------
+    # -- as the session's transport -----------------------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
         """Send packets, compressed."""
@@ -143,36 +167,95 @@ class _Layer:
             self._numbering.sent(framed.sequence)
             packets.append(framed.data)
         if packets:
-            self._transport.write(packets[0] if len(packets) == 1 else b"".join(packets))
+            self._transport.write(b"".join(packets))
 
     def pauseProducing(self) -> None:
         """Give the session nothing more."""
         self._paused = True
-        self._transport.pauseProducing()
+        self._stop()
 
     def resumeProducing(self) -> None:
-        """Give the session what comes, beginning with the reactor's next turn if something has come already."""
+        """Go on; with what has come already first, and that in the reactor's next turn."""
         self._paused = False
-        if not self._inflating and self._turn is None:
-            self._turn = self._session.surroundings.reactor.callLater(0, self._go_on)
+        if not self._more:
+            self._stopped = False
+            self._transport.resumeProducing()
+        elif not self._inflating:
+            self._go_on_later()
 
-    # -- as a protocol ------------------------------------------------------------------------------------------------
+    # -- as the transport's protocol ----------------------------------------------------------------------------------
 
     def dataReceived(self, data: bytes) -> None:
         """Take a chunk of the peer."""
+        if self._fault is not None:
+            return
         self._decompressor.receive(data)
+        self._more = True
         if not self._paused and not self._inflating and self._turn is None:
             self._inflate()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Have ended; what came before is inflated first, unless the session does not take it."""
+        """Have ended; what has come before goes first, but not to a session that does not take it."""
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
-            ...
+            while not self._paused and (data := self._next()):
+                self._session.dataReceived(data)
         self._session.connectionLost(reason)
+
+    # -- inflating ----------------------------------------------------------------------------------------------------
+
+    def _inflate(self) -> None:
+        """Give the session what has come, as far as it takes it and the others need not wait for that."""
+        self._inflating = True
+        try:
+            for _ in range(_TURN):
+                data = self._next()
+                if not data:
+                    self._more = False
+                    break
+                self._session.dataReceived(data)
+                if self._paused:
+                    return
+        finally:
+            self._inflating = False
+        if self._more:
+            self._stop()
+            self._go_on_later()
+        elif self._fault is not None:
+            self._session.peer_broke(self._fault)
+        elif self._stopped:
+            self._stopped = False
+            self._transport.resumeProducing()
+
+    def _stop(self) -> None:
+        """Read no more from the peer."""
+        self._stopped = True
+        self._transport.pauseProducing()
+
+    def _go_on_later(self) -> None:
+        if self._turn is None:
+            self._turn = self._session.surroundings.reactor.callLater(0, self._go_on)
 
     def _go_on(self) -> None:
         self._turn = None
-        self._inflate()
-        ...
+        if not self._paused:
+            self._inflate()
+
+    def _next(self) -> bytes:
+        """Return what the session is to be given next, nothing at the end or at a fault."""
+        pieces: list[bytes] = []
+        size = 0
+        try:
+            while size < BUFFER_SIZE and self._fault is None:
+                piece = self._decompressor.read(BUFFER_SIZE - size)
+                if piece is None:
+                    break
+                if piece.first:
+                    self._numbering.heard(piece.sequence)
+                pieces.append(self._numbering.renumber(piece.data))
+                size += len(piece.data)
+        except WireError as fault:
+            # What came before it is good, and goes first.
+            self._fault = fault
+        return b"".join(pieces)

@@ -140,12 +140,16 @@ class Conversation(Answering):
             else:
                 self._work(data, verdict)
         except WireError as fault:
-            self._log.warn("client session {cs_id} broke the protocol: {fault}", cs_id=self.cs_id, fault=fault)
-            self.send_error(fault)
-            self.end(CloseReason.CLIENT_BROKE_PROTOCOL, str(fault))
+            self.peer_broke(fault)
         except Exception:  # noqa: BLE001 - a bug of ours must not take other sessions along
             self._log.failure("client session {cs_id}: a chunk could not be handled", cs_id=self.cs_id)
             self.drop(CloseReason.PROXY_FAULT, "a chunk could not be handled")
+
+    def peer_broke(self, fault: WireError) -> None:
+        """End, because the client broke the protocol; it is told."""
+        self._log.warn("client session {cs_id} broke the protocol: {fault}", cs_id=self.cs_id, fault=fault)
+        self.send_error(fault)
+        self.end(CloseReason.CLIENT_BROKE_PROTOCOL, str(fault))
 
     def _work(self, data: bytes, verdict: int) -> None:
         """Work through what the client has sent, until something is in flight or nothing whole is left."""

@@ -24,8 +24,10 @@ from odptwist.errors import (
 )
 from odptwist.identity import Identity
 from odptwist.machines.effects import Ask, Greeted
-from odptwist.machines.server_login import ServerLogin, answer_question, server_response, takes_proxy_scramble
-from odptwist.sessions.encryption import begin_tls
+from odptwist.machines.own_answers import OwnAnswers
+from odptwist.machines.server_login import ServerLogin, server_response, takes_proxy_scramble
+from odptwist.sessions.compression import compress_server
+from odptwist.sessions.encryption import begin_tls, explain
 from odptwist.sessions.inbox import DIALOGUE_LIMIT, Inbox
 from odptwist.sessions.session import Session
 from odptwist.sessions.surroundings import Surroundings
@@ -46,7 +48,7 @@ class LoginPlan:
     `key` is SHA1(password), empty for an account without one. None: it is not known, and the client is asked. `salt` is
     the one that the client has answered, empty for accounts of the proxy's own. `asked`: whether the client was asked
     while it logged in; one that sent no answer at first may have a password all the same. `origin`: where the client
-    comes from, for servers that are told; None for accounts of the proxy's own.
+    comes from, for servers that are told; None for accounts of the proxy's own. `password` is that of one of these.
     """
 
     response: HandshakeResponse
@@ -56,6 +58,7 @@ class LoginPlan:
     salt: bytes = field(default=b"", repr=False)
     asked: bool = False
     origin: ProxyHeader | None = None
+    password: bytes | None = field(default=None, repr=False)
 
     def can_repeat(self, greeting: Greeting | None) -> bool:
         """Whether the proxy can log in again at a server that greets like this, without asking the client."""
@@ -200,6 +203,10 @@ class Dialogue(Session):
         self.by_itself = ask is None
         self.pickups += 1
         asked = False
+        compressed = None
+        answers = None
+        if plan.key is not None:
+            answers = OwnAnswers(plan.key, plan.password, self.surroundings.find_password_keys)
         while True:
             effect = login.receive(await self._packet(None if asked else self.surroundings.limits.connect_timeout))
             self._securing = False
@@ -209,6 +216,9 @@ class Dialogue(Session):
                 # A client that can be asked is: that works with every server.
                 salt = plan.salt if ask is None else b""
                 response = server_response(plan.response, effect.greeting, plan.identity, plan.agreed, plan.key, salt)
+                compressed = self.surroundings.compression.for_server(self.address, effect.greeting.capabilities)
+                if compressed is not None:
+                    response = compressed.ask_for(response)
                 response = self._encrypt(login, effect.greeting, response)
                 try:
                     self.transport.write(login.respond(response))
@@ -216,9 +226,12 @@ class Dialogue(Session):
                     # A name that the client has chosen, with a NUL inside: no fault of the server's.
                     raise LoginImpossible(str(fault)) from None
             elif isinstance(effect, Ask):
-                if plan.key is not None:
-                    self.transport.write(login.answer(answer_question(effect.payload, plan.key)))
+                if answers is not None and not (effect.further and ask is not None):
+                    answer = answers.answer(effect.payload, self.is_secure)
+                    if answer is not None:
+                        self.transport.write(login.answer(answer))
                     continue
+                answers = None  # a further factor is the client's business to its end
                 if ask is None:
                     raise LoginImpossible("the server asks for a password, which the proxy does not know")
                 asked = True
@@ -228,6 +241,8 @@ class Dialogue(Session):
                 self.logged_in_at = self.surroundings.reactor.seconds()
                 if self.encrypted:
                     self.surroundings.server_tls[self.address].keep_session(self.transport)
+                if compressed is not None:
+                    compress_server(self, compressed)
                 return effect.payload
 
     def _encrypt(self, login: ServerLogin, greeting: Greeting, response: HandshakeResponse) -> HandshakeResponse:
@@ -339,6 +354,11 @@ class Dialogue(Session):
         """End, because the server did not answer, or not as it should."""
         self.drop(CloseReason.SERVER_LOST, "a dialogue with it failed")
 
+    def peer_broke(self, fault: WireError) -> None:
+        """Let the dialogue that is under way fail, because what came cannot be inflated."""
+        if self._inbox is not None:
+            self._inbox.end(Failure(fault))
+
     def _end_dialogue(self, detail: str) -> None:
         """Let the dialogue that is under way fail, because the connection has ended."""
         if self._inbox is not None:
@@ -362,4 +382,4 @@ class _Once(ClientFactory):
         return self._session
 
     def clientConnectionFailed(self, connector: object, reason: Failure) -> None:
-        self._session.connection_failed(reason.getErrorMessage())
+        self._session.connection_failed(explain(reason))

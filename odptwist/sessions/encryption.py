@@ -83,6 +83,8 @@ def cipher_of(transport: Any) -> str:
 def explain(reason: Failure) -> str:
     """Return in words why a connection ended; failures of OpenSSL are lists of tuples."""
     fault = reason.value
+    if fault.args and isinstance(fault.args[0], Failure):
+        return explain(fault.args[0])  # Twisted's ConnectError, for a connection that ended while it was made
     kind = type(fault)
     if kind.__module__.startswith("service_identity"):
         return "TLS: the certificate is another host's"

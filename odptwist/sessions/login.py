@@ -8,13 +8,21 @@ from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from odptwist.errors import CloseReason, LoginRefused, ServerUnreachable, SqlError, TooManyConnections, WireError
+from odptwist.errors import (
+    CloseReason,
+    LoginRefused,
+    PacketTooLarge,
+    ServerUnreachable,
+    SqlError,
+    TooManyConnections,
+    WireError,
+)
 from odptwist.identity import PROXY_TENANT, Identity, parse_user_name
 from odptwist.interfaces import IClusters, IStatements
 from odptwist.machines.certificates import ClientCertificate
-from odptwist.machines.clear_text import QuestionGuard
 from odptwist.machines.client_login import ClientLogin
-from odptwist.machines.effects import Identified, WantsTls
+from odptwist.machines.effects import Answered, Ask, Identified, WantsTls
+from odptwist.machines.password_bridge import EMPTY_PASSWORDS, PasswordBridge
 from odptwist.machines.server_login import FALLBACK, NATIVE_PASSWORD, PASSED_ON, unmasked
 from odptwist.sessions.arrival import origin
 from odptwist.sessions.dialogue import LoginPlan
@@ -41,7 +49,7 @@ from odptwist.wire.constants import (
     CLIENT_SSL,
     SERVER_STATUS_AUTOCOMMIT,
 )
-from odptwist.wire.framing import Deframer
+from odptwist.wire.framing import Deframer, Packet
 from odptwist.wire.handshake import AuthSwitchRequest, Greeting, HandshakeResponse
 from odptwist.wire.proxy_header import ProxyHeader
 from odptwist.wire.responses import Ok, err_for
@@ -57,8 +65,6 @@ _UNHEARD = ServerTraits(
     status=SERVER_STATUS_AUTOCOMMIT,
     plugin="mysql_native_password",
 )
-# caching_sha2_password sends a NUL for an empty password.
-EMPTY_PASSWORDS = (b"", b"\0")
 
 
 class Entrant(Protocol):
@@ -116,7 +122,7 @@ class Login:
         self._surroundings = surroundings
         self._machine: ClientLogin | None = None
         self._deframer = Deframer(DIALOGUE_LIMIT)
-        self._guard = QuestionGuard()
+        self._bridge = PasswordBridge(surroundings.find_password_keys)
         self._promised = 0
         self._salt = new_salt()
         self._answer: Deferred[bytes] | None = None
@@ -135,7 +141,9 @@ class Login:
             server_version=traits.version,
             thread_id=self._session.cs_id,
             salt=self._salt,
-            capabilities=self._promised | (0 if self._surroundings.client_tls is None else CLIENT_SSL),
+            capabilities=self._promised
+            | (0 if self._surroundings.client_tls is None else CLIENT_SSL)
+            | self._surroundings.compression.offer,
             mariadb_capabilities=0,
             charset=traits.charset,
             status=traits.status,
@@ -152,7 +160,7 @@ class Login:
             self._session.drop(CloseReason.CLIENT_BROKE_PROTOCOL, "it spoke before the greeting")
             return
         try:
-            packet = self._deframer.receive_one(data)
+            packet = self._take(self._machine, data)
             while packet is not None:
                 effect = self._machine.receive(packet)
                 if isinstance(effect, WantsTls):
@@ -163,11 +171,25 @@ class Login:
                     self._session.run(self._log_in(self._machine, effect.response))
                 elif self._answer is not None:
                     self._answer.callback(effect.payload)
-                elif self.opening is not None:
-                    self.opening.answer(effect.payload)
-                packet = None if self._over else self._deframer.receive_one(b"")
+                else:
+                    self._carry(self._bridge.answered(effect.payload))
+                packet = None if self._over else self._take(self._machine, b"")
+        except SqlError as refusal:
+            self._refuse(err_for(refusal).encode(), CloseReason.LOGIN_REFUSED, refusal.message)
         except WireError as fault:
             self._refuse(err_for(fault).encode(), CloseReason.CLIENT_BROKE_PROTOCOL, str(fault))
+
+    def _take(self, machine: ClientLogin, data: bytes) -> Packet | None:
+        """Take bytes of the client and return a packet that is due.
+
+        Commands that it sends ahead wait for the end of the login: HAProxy's `mysql-check` sends COM_QUIT with it.
+        """
+        if machine.listens:
+            return self._deframer.receive_one(data)
+        self._deframer.hold(data)
+        if self._deframer.buffered > DIALOGUE_LIMIT:
+            raise PacketTooLarge(f"more than {DIALOGUE_LIMIT} bytes came ahead, amid the login")
+        return None
 
     def _begin_tls(self, tls: ClientTls | None) -> None:
         if tls is not None:
@@ -223,7 +245,7 @@ class Login:
             self._refuse(err_for(fault).encode(), CloseReason.SERVER_UNREACHABLE, str(fault))
         else:
             self._over = True
-            plan = evolve(plan, asked=machine.asked)
+            plan = evolve(plan, asked=machine.asked, key=key if self._bridge.factors == 1 else None)
             session.logged_in(plan, opened, machine.accept(opened.ok), self._deframer.take_rest())
 
     async def _admit(self, machine: ClientLogin, identity: Identity, response: HandshakeResponse) -> None:
@@ -278,12 +300,21 @@ class Login:
 
     def _pass_on(self, payload: bytes) -> None:
         """Ask the client what its server asks; `SqlError` if its answer would lay the password open."""
-        self._guard.check(payload, self._session.is_secure, self.opening is not None and self.opening.is_secure)
-        self._ask(payload)
+        server_secure = self.opening is not None and self.opening.is_secure
+        self._carry(self._bridge.asked(payload, self._session.is_secure, server_secure))
+
+    def _carry(self, step: Ask | Answered) -> None:
+        if isinstance(step, Ask):
+            self._ask(step.payload)
+        elif self.opening is not None:
+            self.opening.answer(step.payload)
 
     def _ask(self, payload: bytes) -> None:
         if self._machine is not None:
             self._session.transport.write(self._machine.ask(payload))
+            if self._deframer.buffered:
+                # It was sent before the question, and is taken for the answer; but not amid our own dialogue.
+                self._surroundings.reactor.callLater(0, self.received, b"")
 
     def _refuse(self, payload: bytes, reason: CloseReason, detail: str = "") -> None:
         """End the login with an ERR packet, and the session with it."""

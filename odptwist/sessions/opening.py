@@ -166,8 +166,9 @@ def account_plan(account: Account, like: Identity) -> LoginPlan:
         plugin=None,
         attributes=(),
     )
-    key = password_sha1(encode_text(account.password)) if account.password else b""
-    return LoginPlan(response, Identity(account.user, DEFAULT_TENANT, like.cluster), _OWN, key)
+    password = encode_text(account.password)
+    key = password_sha1(password) if password else b""
+    return LoginPlan(response, Identity(account.user, DEFAULT_TENANT, like.cluster), _OWN, key, password=password)
 
 
 async def read_traits(surroundings: Surroundings, address: Address) -> None:

@@ -194,6 +194,16 @@ class ServerSession(Dialogue):
         # One response of a few passes here, so the others must not pay for the question whether it does.
         self.dataReceived = received  # type: ignore[method-assign]
 
+    def peer_broke(self, fault: WireError) -> None:
+        """End, because what came cannot be inflated."""
+        if self._inbox is not None:
+            super().peer_broke(fault)
+        elif self.owner is not None and self.owner.tracker.awaiting:
+            self.owner.server_broke(self, fault)
+        else:
+            self._farewell = str(fault)
+            self.transport.abortConnection()
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Have ended, dropped by us or not."""
         owner = self.owner or self.keeper

@@ -21,6 +21,8 @@ from odptwist.interfaces import (
 )
 from odptwist.machines.certificates import CertificateAccounts
 from odptwist.machines.classification import Classifier
+from odptwist.machines.password_bridge import FindKeys
+from odptwist.sessions.compression import Compression
 from odptwist.sessions.encryption import ClientTls, ServerTls
 from odptwist.sessions.history import History
 from odptwist.sessions.ids import SessionIds
@@ -119,6 +121,8 @@ class Surroundings:
         client_tls: for clients, None if it is not offered.
         server_tls: for each server that is not talked to in clear.
         server_headers: which PROXY header is sent, to each server that is sent one.
+        compression: who is talked to in compressed packets.
+        find_password_keys: finds what encrypts passwords, for those that servers want so.
         certificate_accounts: who may log in only with a certificate, and with which.
     """
 
@@ -145,6 +149,8 @@ class Surroundings:
     client_tls: ClientTls | None = None
     server_tls: Mapping[Address, ServerTls] = Factory(dict)
     server_headers: Mapping[Address, HeaderVersion] = Factory(dict)
+    compression: Compression = Factory(Compression)
+    find_password_keys: FindKeys = lambda: None
     certificate_accounts: CertificateAccounts = Factory(CertificateAccounts)
 
     def tell(self, event: Callable[[ISessionObserver], None]) -> None:

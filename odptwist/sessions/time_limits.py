@@ -1,7 +1,7 @@
 """The limits on how long a client may pause, and a statement may run.
 
-Source: MariaDB 10.11 on wait_timeout, interactive_timeout, idle_transaction_timeout and max_statement_time (1969); MySQL
-8.0 on ER_CLIENT_INTERACTION_TIMEOUT (4031) and ER_QUERY_TIMEOUT (3024).
+Source: MariaDB 10.11 on wait_timeout, interactive_timeout, idle_transaction_timeout and max_statement_time (1969);
+MySQL 8.0 on ER_CLIENT_INTERACTION_TIMEOUT (4031) and ER_QUERY_TIMEOUT (3024).
 
 Sessions tell nothing and have no timers, so a limit costs a statement nothing. All sessions are looked at in a sweep,
 and the next sweep is when the first of those that were seen comes to its limit: what begins after a sweep cannot come
@@ -158,14 +158,14 @@ class TimeLimits:
             if tracker.busy:
                 if not tracker.awaiting:
                     continue  # the proxy itself answers
-                due = session.since + statement
-                act = self._stop_statement
-            elif session.status & SERVER_STATUS_IN_TRANS and transaction <= wait:
-                due = session.since + transaction
-                act = self._end_transaction
+                limit, act = statement, self._stop_statement
             else:
-                due = session.since + (interactive if interactive != wait and _is_interactive(session) else wait)
-                act = self._end
+                limit, act = wait, self._end
+                if interactive != wait and _is_interactive(session):
+                    limit = interactive
+                if transaction <= limit and session.status & SERVER_STATUS_IN_TRANS:
+                    limit, act = transaction, self._end_transaction
+            due = session.since + limit
             if due <= now:
                 ends += act(session, limits)
                 if ends == _ENDS_AT_ONCE:

@@ -81,6 +81,17 @@ class _Direct:
         if self.TLS:
             abstract.FileDescriptor.loseConnection(self)
 
+    def doWrite(self: Any) -> Any:
+        """Send what is queued; say that the connection has ended if it is to close, and nothing is left.
+
+        Twisted would resume a paused producer instead. When the peer has ended TLS, the producer is a session that was
+        not told: what it writes goes nowhere, nothing is read any more, and so it would never end.
+        """
+        ended = super().doWrite()  # type: ignore[misc]
+        if ended is None and self.TLS and self.disconnecting and not count_waiting(self):
+            return self._postLoseConnection()
+        return ended
+
     def _close(self: Any) -> None:
         if not self.disconnected:
             self.connectionLost(Failure(CONNECTION_DONE))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from functools import cache
 from io import BytesIO
 from typing import Any, Final, Protocol
 
@@ -54,7 +55,7 @@ class Compressor:
     def __init__(self, algorithm: Algorithm, level: int) -> None:
         self._deflate: Callable[[bytes], bytes]
         if algorithm is Algorithm.ZSTD:
-            self._deflate = zstandard.ZstdCompressor(level).compress
+            self._deflate = _zstd(level)
         else:
             self._deflate = lambda content: zlib.compress(content, level)
 
@@ -71,6 +72,12 @@ class Compressor:
             number = (sequence + len(pieces) // 2) & 0xFF
             pieces += [(len(content) | number << 24 | size << 32).to_bytes(HEADER_SIZE, "little"), content]
         return Framed(b"".join(pieces), (sequence + len(pieces) // 2) & 0xFF)
+
+
+@cache
+def _zstd(level: int) -> Callable[[bytes], bytes]:
+    # One for all connections: each would keep some hundred KiB.
+    return zstandard.ZstdCompressor(level).compress
 
 
 @frozen

@@ -112,6 +112,10 @@ class Deframer:
         packets = self._cut(data, 1)
         return packets[0] if packets else None
 
+    def hold(self, data: bytes) -> None:
+        """Take the stream's next bytes for a later call; how many there may be is up to the owner."""
+        self._buffer += data
+
     def take_rest(self) -> bytes:
         """Hand over every byte that was not part of a returned packet, headers included, and start afresh."""
         rest = bytes(self._buffer)

@@ -154,6 +154,35 @@ def start_proxy(directory: Callable[[], Path]) -> Iterator[Callable[..., Proxy]]
         each.stop()
 
 
+@pytest.fixture(scope="session")
+def authority() -> Any:
+    """Return who signs all certificates of these tests."""
+    return pytest.importorskip("tests.support.certificates").Authority()
+
+
+@pytest.fixture(scope="session")
+def files(authority: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory with ca.pem, localhost.pem (also for 127.0.0.1) and other.pem, another authority."""
+    path = tmp_path_factory.mktemp("certificates")
+    authority.write_own(path)
+    authority.write(path, "localhost", "127.0.0.1")
+    authority.write(path, "elsewhere")
+    (path / "other.pem").write_bytes(type(authority)("other").pem)
+    return path
+
+
+@pytest.fixture
+def start_with(start_proxy: Callable[..., Proxy], tmp_path: Path) -> Callable[[str], Proxy]:
+    """Return a maker of proxies with a settings file."""
+
+    def start(text: str) -> Proxy:
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.toml"
+        path.write_text(text)
+        return start_proxy("--config", str(path))
+
+    return start
+
+
 @pytest.fixture
 def opened() -> Iterator[list[Connection]]:
     """Return a list of connections that are closed when the test is over."""

@@ -17,12 +17,10 @@ pymysql = pytest.importorskip("pymysql")
 pytest.importorskip("OpenSSL")
 
 from odptwist.wire.constants import CLIENT_SSL  # noqa: E402
-from odptwist.wire.handshake import AuthSwitchRequest  # noqa: E402
 from tests.integration.conftest import Connect  # noqa: E402
 from tests.support.certificates import Authority  # noqa: E402
-from tests.support.proxy_process import ScriptedServerProcess  # noqa: E402
+from tests.support.encrypted import settings, trusting  # noqa: E402
 from tests.support.raw_client import CAPABILITIES, Closed, RawClient  # noqa: E402
-from tests.support.scripted_server import On, Script, Send, Step, When  # noqa: E402
 from tests.support.servers import (  # noqa: E402
     Background,
     MariaDb,
@@ -39,23 +37,6 @@ MIB = 1024
 ROWS = 1100
 LARGE = f"SELECT REPEAT('x', 1000000) FROM seq_1_to_{ROWS}"
 SIZE = ROWS * 1_000_000
-
-
-@pytest.fixture(scope="module")
-def authority() -> Authority:
-    """Return who signs all certificates here."""
-    return Authority()
-
-
-@pytest.fixture(scope="module")
-def files(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a directory with ca.pem, localhost.pem (also for 127.0.0.1) and other.pem, another authority."""
-    path = tmp_path_factory.mktemp("certificates")
-    authority.write_own(path)
-    authority.write(path, "localhost", "127.0.0.1")
-    authority.write(path, "elsewhere")
-    (path / "other.pem").write_bytes(Authority("other").pem)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -82,16 +63,6 @@ def proxy(server: Server, directory: Callable[[], Path], files: Path) -> Iterato
         yield running
     finally:
         running.stop()
-
-
-def trusting(path: Path | None, version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
-    """Return the context of a client that trusts a file of certificates (None: everybody) and speaks one version."""
-    context = ssl.create_default_context(cafile=path)
-    if path is None:
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    if version is not None:
-        context.minimum_version = context.maximum_version = version
-    return context
 
 
 @pytest.fixture
@@ -196,24 +167,6 @@ def test_own_certificate(server: Server, start_proxy: Callable[..., Proxy], mari
         assert query(client, "SELECT 1") == [(1,)]
     assert sha256(seen).hexdigest() == fingerprint.replace(":", "")
     assert run_program(mariadb_client, proxy, "--ssl").stdout == "1 + 1\n2\n"
-
-
-def settings(server: Server, cluster: str = "", tls: str = "", address: str = "") -> str:
-    """Return a settings file."""
-    top = f"[tls]\n{tls}\n" if tls else ""
-    return f'{top}[[cluster]]\nname = "ob1"\n{cluster}\n[[cluster.server]]\naddress = "{address or server.address}"\n'
-
-
-@pytest.fixture
-def start_with(start_proxy: Callable[..., Proxy], tmp_path: Path) -> Callable[[str], Proxy]:
-    """Return a maker of proxies with a settings file."""
-
-    def start(text: str) -> Proxy:
-        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.toml"
-        path.write_text(text)
-        return start_proxy("--config", str(path))
-
-    return start
 
 
 def test_required(server: Server, start_with: Callable[[str], Proxy], mariadb_client: str, files: Path) -> None:
@@ -362,29 +315,6 @@ def test_seekdb(
             else:
                 with pytest.raises(pymysql.MySQLError, match="certificate verify failed"):
                     proxy.connect()
-    finally:
-        server.stop()
-
-
-# -- passwords --------------------------------------------------------------------------------------------------------
-
-
-def test_password_that_would_travel_in_clear(start_proxy: Callable[..., Proxy], files: Path) -> None:
-    """Drivers would send a password as it is by TLS; where it would go on in clear, they are not asked for it."""
-    switch = AuthSwitchRequest("caching_sha2_password", b"s" * 20 + b"\0").encode()
-    full = (Step(On(When.LOGIN), Send(switch)), Step(On(When.AUTH), Send(b"\x01\x04")))
-    server = ScriptedServerProcess()
-    try:
-        server.follow(Script(steps=full))
-        address = f"127.0.0.1:{server.port}"
-        proxy = start_proxy("--server", address, "--cluster-name", "ob1", "--tls", str(files / "localhost.pem"))
-        refusal = "'caching_sha2_password' requires secure connections"
-        with pytest.raises(pymysql.MySQLError, match=refusal) as caught:
-            proxy.connect(password="secret", ssl=trusting(files / "ca.pem"))
-        assert caught.value.args[0] == 1045
-        connector = find_module("mysql.connector", "mysql-connector-python")
-        with pytest.raises(connector.Error, match=refusal):
-            connector.connect(host="127.0.0.1", port=proxy.port, user="root@sys#ob1", password="secret", use_pure=True)
     finally:
         server.stop()
 

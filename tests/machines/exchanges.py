@@ -343,7 +343,7 @@ class Reference:
                 self._failed(payload)
             elif b"" < payload[:1] < b"\xfb":
                 yield from self._table(payload[0])
-            elif payload[:1] == b"\xfc" and len(payload) == 3:
+            elif (payload[:1], len(payload)) in ((b"\xfc", 3), (b"\xfd", 4)):
                 yield from self._table(int.from_bytes(payload[1:], "little"))
             else:
                 raise MalformedPacket("nothing known")

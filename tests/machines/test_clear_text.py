@@ -61,6 +61,15 @@ class QuestionGuardTests(SynchronousTestCase):
             self.assertIn("'dialog'", refusal.message)
             self.assertIn(words, refusal.message)
 
+    def test_dialog(self) -> None:
+        """Further questions of a dialog belong to it, whatever their kind reads like."""
+        guard = QuestionGuard()
+        guard.check(AuthSwitchRequest("dialog", b"\x04Password: ").encode(), True, True)
+        for question in (b"\x02Name: ", b"\x05Last: "):
+            guard.check(question, True, True)
+            self.assertRaises(SqlError, guard.check, question, False, True)
+        self.assertEqual((guard.plugin, guard.factors), ("dialog", 1))
+
     def test_unreadable_question(self) -> None:
         """A switch without a whole name is the server's fault."""
         self.assertRaises(WireError, QuestionGuard().check, b"\xfeabc", True, True)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from odptwist.errors import MalformedPacket, PacketTooLarge, SequenceError, WireError
+from odptwist.errors import FileRefused, MalformedPacket, PacketTooLarge, SequenceError, WireError
 from odptwist.machines.exchange import FORWARD, LOOK, LOOK_LIMIT, NONE, SHAPES, WAIT, Tracker, plain_prefixes
 from odptwist.wire.constants import (
     CLIENT_DEPRECATE_EOF,
@@ -194,7 +194,8 @@ class ExchangeTests(SynchronousTestCase):
             (COM_QUERY, [b""]),
             (COM_QUERY, [b"\xfe"]),
             (COM_QUERY, [b"\xfe\x00\x00\x02\x00"]),
-            (COM_QUERY, [b"\xfd\x01\x00\x00"]),
+            (COM_QUERY, [b"\xfd\x01\x00"]),
+            (COM_QUERY, [b"\xfd\x00\x00\x00"]),
             (COM_QUERY, [b"\xfc\x01"]),
             (COM_QUERY, [b"\xfc\x00\x00"]),
             (COM_QUERY, [b"\x00"]),
@@ -490,6 +491,23 @@ class ClientTests(SynchronousTestCase):
             tracker.take()
             self.assertFalse(tracker.server(frame(question, 1)))
             self.assertRaises(SequenceError, tracker.client, frame(b"answer", 2))
+
+    def test_more_columns_than_a_table_has(self) -> None:
+        """A count of columns may have two bytes or three."""
+        for columns in (4_097, 65_535, 65_536, 70_000):
+            for capabilities in FRAMINGS:
+                tracker = Tracker(capabilities, PLAIN)
+                tracker.client(SELECT)
+                stream = frames(result(capabilities, (b"\x011",), columns=[b"\x03def"] * columns), 1).data
+                self.assertFalse(tracker.server(stream[:-1]))
+                self.assertTrue(tracker.server(stream[-1:]))
+
+    def test_files_that_nobody_agreed_to(self) -> None:
+        """A server must not ask for a file if client and server have not agreed on it."""
+        for capabilities in FRAMINGS:
+            tracker = Tracker(capabilities, PLAIN)
+            tracker.client(SELECT)
+            self.assertRaises(FileRefused, tracker.server, frame(b"\xfbfile", 1))
 
     def test_behind_a_file(self) -> None:
         """A command right behind a local file is kept until the file was answered."""

@@ -39,9 +39,10 @@ from odptwist.wire.constants import (
     CLIENT_SESSION_TRACK,
     CLIENT_SSL,
     CLIENT_ZSTD_COMPRESSION,
+    MULTI_FACTOR_AUTHENTICATION,
 )
 from odptwist.wire.framing import Deframer, Packet, frame
-from odptwist.wire.handshake import Attribute, HandshakeResponse, parse_greeting, parse_handshake_response
+from odptwist.wire.handshake import Attribute, AuthNextFactor, HandshakeResponse, parse_greeting, parse_handshake_response
 from odptwist.wire.responses import Err, Ok, err_for
 from tests.wire.strategies import MARIADB_GREETING, SEEKDB_GREETING, many, uint8
 
@@ -131,6 +132,31 @@ class LoginTests(SynchronousTestCase):
         self.assertEqual(login.answer(b"password"), frame(b"password", 7))
         self.assertEqual(login.receive(Packet(8, b"\x01\x03")), Ask(b"\x01\x03"))
         self.assertEqual(login.receive(Packet(9, OK)), LoggedIn(OK))
+
+    def test_dialog(self) -> None:
+        """MariaDB's dialog plugin asks further questions without a byte that says so; nobody else may."""
+        login = responded()
+        question = b"\xfedialog\0\x04Password: "
+        self.assertEqual(login.receive(Packet(2, question)), Ask(question))
+        for number, further in enumerate((b"\x02One: ", b"\x04Two: ", b"\x05Three: ")):
+            login.answer(b"answer")
+            self.assertEqual(login.receive(Packet(4 + 2 * number, further)), Ask(further))
+        login = responded()
+        login.receive(Packet(2, SWITCH))
+        self.assertRaises(MalformedPacket, login.receive, Packet(3, b"\x04Two: "))
+
+    def test_further_factors(self) -> None:
+        """A question for a further proof is told from others, and is one only where it was agreed on."""
+        question = AuthNextFactor("authentication_ldap_simple", b"").encode()
+        for agreed in (MULTI_FACTOR_AUTHENTICATION, 0):
+            login = greeted()
+            login.respond(evolve(CLIENT, capabilities=CLIENT.capabilities & ~MULTI_FACTOR_AUTHENTICATION | agreed))
+            if agreed:
+                self.assertEqual(login.receive(Packet(2, question)), Ask(question, further=True))
+                self.assertEqual(login.answer(b"answer"), frame(b"answer", 3))
+                self.assertEqual(login.receive(Packet(4, OK)), LoggedIn(OK))
+            else:
+                self.assertRaises(MalformedPacket, login.receive, Packet(2, question))
 
     def test_tls(self) -> None:
         """The request for TLS is the head of the response, which follows with the next number; both come after it."""

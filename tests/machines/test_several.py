@@ -56,7 +56,7 @@ SEVERAL = (
     "select 1; -- a;\n",
     "insert into t values ('it''s; so');",
     "insert into t values ('\\';');",
-    "insert into t values (\"\\\\\");",
+    'insert into t values ("\\\\");',
     "begin;",
     "begin work;",
     "start transaction;",

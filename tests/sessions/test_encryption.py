@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from odptwist.errors import CloseReason
+from odptwist.sessions.listener import PLAIN, Listener
+from odptwist.sessions.networks import Networks
+from odptwist.password_keys import RsaKeys
 from odptwist.sessions.service_sessions import ServiceSessions
 from odptwist.sessions.surroundings import Account
 from odptwist.settings import ClusterSettings, ServerSettings, TlsSettings
-from odptwist.snapshots import Address, TlsMode
+from odptwist.snapshots import Address, HeaderPolicy, HeaderVersion, ListenerTls, TlsMode
 from odptwist.tls import client_tls, server_tls
 from odptwist.wire import constants as c
 from odptwist.wire.framing import frame
@@ -21,7 +24,9 @@ from odptwist.wire.handshake import (
     parse_greeting,
     parse_handshake_response,
 )
+from odptwist.wire.proxy_header import ProxyHeader
 from odptwist.wire.responses import parse_err
+from odptwist.wire.sha2 import with_nonce
 from tests.support.certificates import Authority
 from tests.support.house import CAPABILITIES, ClientPeer, House, ServerPeer, greeting, response
 from tests.support.tls import (
@@ -48,9 +53,9 @@ class ClientTlsTests(Certified):
         """Offer TLS as some settings want it."""
         self.house.use(client_tls=client_tls(TlsSettings(certificate=self.file, **settings)))
 
-    def connect(self) -> tuple[ClientPeer, TlsEnd]:
+    def connect(self, listener: Listener = PLAIN) -> tuple[ClientPeer, TlsEnd]:
         """Return a client that was greeted, and its end of TLS, to begin with."""
-        client = self.house.connect()
+        client = self.house.connect(listener=listener)
         can_tls(client, client=False)
         client.packets()
         return client, TlsEnd(self.house, client, trusting(self.authority.pem))
@@ -99,6 +104,53 @@ class ClientTlsTests(Certified):
             self.assertEqual(end.object.version(), "TLSv1.3", cut)
             client.wire.lose()
             self.house.turn()
+
+    def test_behind_a_proxy_header(self) -> None:
+        """The request for TLS and the ClientHello may come in one segment with a PROXY header, cut anywhere."""
+        listener = Listener(headers=HeaderPolicy.REQUIRED, trusted=Networks.read(("127.0.0.1",)))
+        header = ProxyHeader(Address("203.0.113.9", 1), Address("10.0.0.7", 2883)).encode(HeaderVersion.V2)
+        greeting_size = len(self.house.connect().wire.written)
+        for cut in (*range(1, 80), *range(80, 500, 31)):
+            client = self.house.connect(listener=listener)
+            can_tls(client, client=False)
+            end = TlsEnd(self.house, client, trusting(self.authority.pem), start=greeting_size)
+            stream = header + ssl_request() + end.hello()
+            client.send(stream[:cut])
+            client.send(stream[cut:])
+            end.run()
+            self.assertEqual(end.object.version(), "TLSv1.3", cut)
+            client.wire.lose()
+            self.house.turn()
+
+    def test_required_at_one_listener(self) -> None:
+        """What a listener says of TLS comes before what holds for all; without that, it is as for all."""
+        for everywhere in (False, True):
+            self.offer(require=everywhere)
+            for tls, required in (
+                (ListenerTls.DEFAULT, everywhere),
+                (ListenerTls.OPTIONAL, False),
+                (ListenerTls.REQUIRED, True),
+            ):
+                client, _ = self.connect(Listener(tls))
+                client.send(response())
+                self.assertEqual(self.house.attempts, 0 if required else 1, (everywhere, tls))
+                if required:
+                    self.assertEqual(client.error()[0], 3159)
+                else:
+                    self.house.open()
+
+    def test_not_required_of_unix_sockets(self) -> None:
+        """A client on a Unix socket needs no TLS, unless a load balancer says that it comes from elsewhere."""
+        trusted = Networks.read(("unix",))
+        listener = Listener(ListenerTls.REQUIRED, HeaderPolicy.REQUIRED, trusted)
+        for source, required in ((None, False), (Address("203.0.113.9", 1), True)):
+            client = self.house.connect(listener=listener, host="")
+            client.send(ProxyHeader(source, source).encode(HeaderVersion.V1))
+            client.packets()
+            client.send(response())
+            self.assertEqual(self.house.attempts, 0 if required else 1)
+            if not required:
+                self.house.open()
 
     def test_byte_by_byte(self) -> None:
         """All of that may come in segments of one byte."""
@@ -220,10 +272,7 @@ class ClientTlsTests(Certified):
 
     def test_passwords_in_clear(self) -> None:
         """A password that TLS brought here does not go on in clear: the client is not asked for it."""
-        for question in (
-            AuthSwitchRequest("mysql_clear_password", b""),
-            AuthSwitchRequest("sha256_password", b"s" * 21),
-        ):
+        for question in (AuthSwitchRequest("mysql_clear_password", b""), AuthSwitchRequest("dialog", b"\x04Password: ")):
             _, end = self.secure()
             end.send(login_response(auth_response=b"x" * 20))
             server = self.house.accept()
@@ -235,8 +284,52 @@ class ClientTlsTests(Certified):
             self.assertIn(f"'{question.plugin}' requires secure connections", err.message)
             self.assertEqual(server.wire.ended, "aborted")
 
+    def test_password_that_is_encrypted_on_the_way(self) -> None:
+        """What TLS brought here is encrypted with the server's key, and the client hears nothing of it."""
+        keys = RsaKeys()
+        self.house.use(find_password_keys=lambda: keys)
+        _, end = self.secure()
+        end.send(login_response(auth_response=b"x" * 20))
+        server = self.house.accept()
+        server.greet()
+        server.send(frame(AuthSwitchRequest("sha256_password", b"s" * 20 + b"\0").encode(), 2))
+        end.take()
+        server.packets()
+        end.send(frame(b"secret\0", 4))
+        (packet,) = server.packets()
+        self.assertEqual((packet.sequence, packet.payload), (3, b"\x01"))
+        server.send(frame(b"\x01" + keys.public_key, 4))
+        self.assertEqual(end.take(), b"")
+        (packet,) = server.packets()
+        self.assertEqual(packet.sequence, 5)
+        self.assertEqual(with_nonce(keys.decrypt(packet.payload), b"s" * 20), b"secret\0")
+        server.accept(6)
+        (packet,) = packets(end.take())
+        self.assertEqual((packet.sequence, packet.payload[0]), (5, 0))
+
+    def test_server_whose_key_is_none(self) -> None:
+        """A server that sends anything but a key ends the login with 1045; one that breaks off, with its end."""
+        keys = RsaKeys()
+        self.house.use(find_password_keys=lambda: keys)
+        for said in (b"\x01rubbish", None):
+            _, end = self.secure()
+            end.send(login_response(auth_response=b"x" * 20))
+            server = self.house.accept()
+            server.greet()
+            server.send(frame(AuthSwitchRequest("sha256_password", b"s" * 20 + b"\0").encode(), 2))
+            end.take()
+            end.send(frame(b"secret\0", 4))
+            if said is None:
+                server.wire.lose()
+            else:
+                server.send(frame(said, 4))
+            self.house.turn()
+            (packet,) = packets(end.take())
+            self.assertEqual(parse_err(packet.payload).code, 1045 if said else 1429)
+            self.assertNotIn(b"secret", server.wire.written)
+
     def test_full_authentication(self) -> None:
-        """caching_sha2_password goes on by its fast way; its full one needs links that are alike."""
+        """caching_sha2_password goes on by its fast way; without RSA its full one needs links that are alike."""
         for encrypted in (True, False):
             if encrypted:
                 client, end = self.secure()
@@ -472,6 +565,44 @@ class ServerTlsTests(Certified):
         client, end = self.log_in_by_tls(context)
         self.house.turn()
         self.assertIn("the certificate is another host's", client.error()[1])
+
+    def test_password_that_is_decrypted_on_the_way(self) -> None:
+        """A client without TLS gets the proxy's key, and a server with TLS the password as it wants it."""
+        keys = RsaKeys()
+        for good in (True, False):
+            self.house = House()
+            self.use(TlsMode.REQUIRED)
+            self.house.use(find_password_keys=lambda: keys)
+            client = self.house.connect()
+            client.packets()
+            client.send(response(auth_response=b"x" * 32))
+            server = self.house.accept()
+            can_tls(server, client=True)
+            server.greet(TLS_CAPABILITIES)
+            end = self.accept_tls(server)
+            end.take()
+            end.send(frame(AuthSwitchRequest("caching_sha2_password", b"s" * 20 + b"\0").encode(), 3))
+            client.packets()
+            client.send(frame(b"y" * 32, 3))
+            self.assertEqual(packets(end.take())[0].payload, b"y" * 32)
+            end.send(frame(b"\x01\x04", 5))
+            client.packets()
+            client.send(frame(b"\x02", 5))
+            (packet,) = client.packets()
+            self.assertEqual((packet.sequence, packet.payload), (6, b"\x01" + keys.public_key))
+            self.assertEqual(end.take(), b"")
+            encrypted = keys.encrypt(keys.public_key, with_nonce(b"secret\0", b"s" * 20))
+            client.send(frame(encrypted if good else b"c" * 256, 7))
+            if good:
+                (packet,) = packets(end.take())
+                self.assertEqual((packet.sequence, packet.payload), (6, b"secret\0"))
+                end.send(frame(b"\0\0\0\2\0\0\0", 7))
+                (packet,) = client.packets()
+                self.assertEqual((packet.sequence, packet.payload[0]), (8, 0))
+            else:
+                self.assertEqual(client.error()[0], 1045)
+                self.house.turn()
+                self.assertEqual((client.wire.ended, server.wire.ended), ("closed", "aborted"))
 
     def test_certificate_of_the_proxy(self) -> None:
         """A server that asks for a certificate gets the proxy's, from one file or two; resumed sessions have it too."""

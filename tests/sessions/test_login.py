@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
+from odptwist.config_spellings import make_verifier
 from odptwist.errors import CloseReason
 from odptwist.machines.server_login import ASK_AGAIN_PLUGIN, FALLBACK
+from odptwist.sessions.verifiers import ConfiguredVerifiers
+from odptwist.settings import AccountSettings
 from odptwist.wire import constants as c
 from odptwist.wire.framing import frame
-from odptwist.wire.handshake import AuthSwitchRequest, parse_greeting, parse_handshake_response
+from odptwist.wire.handshake import AuthNextFactor, AuthSwitchRequest, parse_greeting, parse_handshake_response
 from odptwist.wire.responses import parse_err
+from odptwist.wire.scramble import native_password
 from tests.support.house import CAPABILITIES, House, response
 
 
@@ -67,6 +72,35 @@ class LoginTests(SynchronousTestCase):
         (packet,) = client.packets()
         self.assertEqual((packet.sequence, packet.payload[0]), (4, 0))
         self.assertFalse(client.wire.protocol.repeatable)
+
+    def test_further_factor(self) -> None:
+        """A server that asks for a further proof is answered by the client, even where the proxy knew the first."""
+        for known in (False, True):
+            self.house = House()
+            if known:
+                self.house.use(verifiers=ConfiguredVerifiers([AccountSettings("root", None, None, make_verifier("secret"))]))
+            self.house.hear(CAPABILITIES | c.MULTI_FACTOR_AUTHENTICATION)
+            client = self.house.connect()
+            salt = parse_greeting(client.payloads()[0]).salt
+            login = parse_handshake_response(response(auth_response=native_password(b"secret", salt))[4:])
+            login = evolve(login, capabilities=login.capabilities | c.MULTI_FACTOR_AUTHENTICATION)
+            client.send(frame(login.encode(), 1))
+            server = self.house.accept()
+            server.greet(CAPABILITIES | c.MULTI_FACTOR_AUTHENTICATION)
+            (payload,) = server.payloads()
+            self.assertTrue(parse_handshake_response(payload).capabilities & c.MULTI_FACTOR_AUTHENTICATION)
+            question = AuthNextFactor("some_plugin", b"data").encode()
+            server.send(frame(question, 2))
+            (packet,) = client.packets()
+            self.assertEqual((packet.sequence, packet.payload), (2, question))
+            client.send(frame(b"the answer", 3))
+            self.assertEqual(server.payloads(), [b"the answer"])
+            server.send(frame(b"\x01more", 4))
+            self.assertEqual(client.payloads(), [b"\x01more"])
+            client.send(frame(b"another", 5))
+            server.accept(6)
+            self.assertEqual(client.payloads()[0][0], 0)
+            self.assertFalse(client.wire.protocol.repeatable)
 
     def test_refusal_is_relayed_and_final(self) -> None:
         """The server's ERR reaches the client, which is then cut; nothing it sends afterwards is heard."""
@@ -175,6 +209,44 @@ class LoginTests(SynchronousTestCase):
         self.house.probes[0].callback(None)
         (payload,) = client.payloads()
         self.assertEqual(parse_greeting(payload).capabilities, FALLBACK)
+
+    def test_goodbye_right_behind_the_login(self) -> None:
+        """A command that is sent with the login waits for its end: so HAProxy's `mysql-check` asks."""
+        goodbye = frame(bytes((c.COM_QUIT,)), 0)
+        stream = response() + goodbye
+        for cut in range(1, len(stream)):
+            client = self.house.connect()
+            client.packets()
+            client.send(stream[:cut])
+            client.send(stream[cut:])
+            server = self.house.open()
+            self.assertEqual(client.payloads()[0][0], 0)
+            self.assertIs(client.wire.protocol.reason, CloseReason.CLIENT_QUIT)
+            self.assertEqual(server.payloads(), [goodbye[4:]])
+
+    def test_goodbye_before_a_question(self) -> None:
+        """What was sent ahead is no answer to what the server then asks."""
+        client = self.house.connect()
+        client.packets()
+        client.send(response(auth_response=b"x" * 20) + frame(bytes((c.COM_QUIT,)), 0))
+        server = self.house.accept()
+        server.greet()
+        server.send(frame(AuthSwitchRequest("mysql_native_password", b"s" * 21).encode(), 2))
+        self.house.turn()
+        self.assertEqual(parse_err(client.payloads()[-1]).code, 1156)
+        self.assertIs(client.wire.protocol.reason, CloseReason.CLIENT_BROKE_PROTOCOL)
+        self.assertIsNotNone(server.wire.ended)
+
+    def test_too_much_behind_the_login(self) -> None:
+        """A client cannot make the proxy keep as much as it likes, amid the login."""
+        client = self.house.connect()
+        client.packets()
+        client.send(response())
+        for _ in range(16):
+            client.send(bytes(1 << 16))
+        self.assertIsNone(client.wire.protocol.reason)
+        client.send(b"\0")
+        self.assertIs(client.wire.protocol.reason, CloseReason.CLIENT_BROKE_PROTOCOL)
 
     def test_second_server_is_not_tried_after_a_question(self) -> None:
         """A client can be asked once only, so a server that goes after asking ends the login with an error."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from odptwist.errors import LoginRefused, OdpError, ServerSessionLost, ServerUnreachable
+from odptwist.errors import LoginMethodUnknown, LoginRefused, OdpError, ServerSessionLost, ServerUnreachable
 from odptwist.sessions.server import ServerSession
 from odptwist.sessions.service_sessions import ServiceSessions, explain
 from odptwist.sessions.surroundings import Account
 from odptwist.snapshots import Address
 from odptwist.wire.constants import COM_QUIT
-from odptwist.wire.handshake import parse_handshake_response
+from odptwist.wire.framing import frame
+from odptwist.wire.handshake import AuthSwitchRequest, parse_handshake_response
 from odptwist.wire.responses import Err
 from odptwist.wire.scramble import native_password
+from odptwist.wire.sha2 import sha2_answer
 from tests.support.house import House
 
 TIMEOUT = 2.0
@@ -45,6 +47,28 @@ class ServiceSessionsTests(SynchronousTestCase):
         server.accept()
         server.row(b"7")
         self.assertEqual(self.successResultOf(asked), b"7")
+
+    def test_the_login_by_sha2(self) -> None:
+        """An account of MySQL's default plugin proves itself by a scramble; what the server says of that needs no word."""
+        asked = self.ask()
+        server = self.house.accept()
+        server.greet()
+        server.packets()
+        server.send(frame(AuthSwitchRequest("caching_sha2_password", b"s" * 20 + b"\0").encode(), 2))
+        (packet,) = server.packets()
+        self.assertEqual((packet.sequence, packet.payload), (3, sha2_answer(b"secret", b"s" * 20)))
+        server.send(frame(b"\x01\x03", 4))
+        server.accept(5)
+        server.row(b"7")
+        self.assertEqual(self.successResultOf(asked), b"7")
+
+    def test_a_method_that_is_not_known(self) -> None:
+        """The asker learns which it is, and that its operator has to do something."""
+        asked = self.ask()
+        server = self.house.accept()
+        server.greet()
+        server.send(frame(AuthSwitchRequest("client_ed25519", b"s" * 32).encode(), 2))
+        self.failureResultOf(asked, LoginMethodUnknown)
 
     def test_one_session_for_all_questions(self) -> None:
         """Questions to one server follow each other over one session; another server has its own."""

@@ -138,6 +138,19 @@ class DirectWriteTests(SynchronousTestCase):
         self.assertIs(transport.doWrite(), CONNECTION_DONE)
         self.assertEqual(self.read(), b"farewell")
 
+    def test_peer_ends_tls_amid_a_result(self) -> None:
+        """If the peer has ended TLS, the connection closes after the last byte, even if its producer is paused."""
+        transport = self.transport
+        transport.registerProducer(Producer(), True)
+        transport.write(bytes(1_000_000))
+        transport.TLS = True
+        abstract.FileDescriptor.loseConnection(transport)  # as TLS does it
+        sent = 0
+        while transport in self.reactor.writers and (ended := transport.doWrite()) is None:
+            sent += len(self.read())
+        self.assertIs(ended, CONNECTION_DONE)
+        self.assertEqual(sent + len(self.read()), 1_000_000)
+
     def test_nothing_is_written_after_the_end(self) -> None:
         """A write after loseConnection is not sent, whether something waited then or not."""
         self.transport.loseConnection()

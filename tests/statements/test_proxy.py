@@ -19,6 +19,7 @@ from odptwist.settings import (
     CertificateAccountSettings,
     ClusterSettings,
     KillSettings,
+    ListenerSettings,
     RoleSettings,
     RuleSettings,
     ServerSettings,
@@ -39,6 +40,7 @@ FULL = Settings(
     clusters=(
         ClusterSettings("ob1", (ServerSettings(Address("10.0.0.1", 2881)), ServerSettings(Address("::1", 2881)))),
     ),
+    listeners=(ListenerSettings("2884"),),
     kill=KillSettings("odp_kill", SECRETS[2]),
     accounts=(AccountSettings("app", "shop", None, SECRETS[0].encode()),),
     roles=(RoleSettings("ops", None, None, Privileges.PROCESS | Privileges.SUPER),),

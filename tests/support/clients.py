@@ -9,10 +9,13 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from types import MappingProxyType
+from typing import Any
 
 import attrs
 import pytest
+
+from tests.support.servers import missing
 
 FEATURES = ("connect", "query", "prepare", "large_result", "error", "reconnect_after_kill", "tls", "compression")
 """What each client is tried with, in the order of the compatibility page."""
@@ -103,10 +106,12 @@ class Client(ABC):
     Attributes:
         name: as the compatibility page has it.
         lacks: the features that it does not have, and why.
+        fails: features that do not work, also directly, and why; a feature alone or with a server, as "tls seekdb".
     """
 
-    name: ClassVar[str] = ""
-    lacks: ClassVar[Mapping[str, str]] = {}
+    name: str = ""
+    lacks: Mapping[str, str] = MappingProxyType({})
+    fails: Mapping[str, str] = MappingProxyType({})
 
     @abstractmethod
     def find(self, directory: Callable[[], Path]) -> str:
@@ -137,7 +142,8 @@ class Program(Client):
         if not self._command:
             self._command = self.build(directory)
         if not self._version:
-            self._version = str(self._ask("version", {}, None)["version"])
+            said = self._ask("version", {}, None)
+            self._version = str(said.get("version") or missing(said["missing"]))
         return self._version
 
     def run(self, feature: str, address: Address, sql: str, pause: Pause) -> Mapping[str, Any]:

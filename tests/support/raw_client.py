@@ -59,17 +59,30 @@ class RawClient:
         port: on this machine.
         timeout: seconds for each wait; `TimeoutError` afterwards.
         receive_buffer: SO_RCVBUF in bytes (the kernel doubles it), for a client that soon stops the server.
+        host: the client's own address, one of loopback.
+        path: of a Unix socket, instead of a port.
     """
 
-    def __init__(self, port: int, timeout: float = 10.0, receive_buffer: int | None = None) -> None:
+    def __init__(
+        self,
+        port: int,
+        timeout: float = 10.0,
+        receive_buffer: int | None = None,
+        host: str = "127.0.0.1",
+        path: str | None = None,
+    ) -> None:
         self.greeting: Greeting | None = None
         self.sequence = 0
         self.capabilities = 0
         self._deframer = Deframer(1 << 26)
-        self.socket = socket.socket()
+        self.socket = socket.socket(socket.AF_INET if path is None else socket.AF_UNIX)
         self.socket.settimeout(timeout)
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        if path is not None:
+            self.socket.connect(path)
+            return
+        self.socket.bind((host, 0))
         self.socket.connect(("127.0.0.1", port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -10,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tests.support.clients import PARAMETERS, Address, Client, Pause
+from tests.support.clients import PARAMETERS, Address, Client, Pause, Program
 from tests.support.servers import find_module
 
 
@@ -129,3 +130,23 @@ class DbApi(Client):
     def _errors(self, connection: Any, statements: Sequence[str]) -> Mapping[str, Any]:
         done = [self._attempt(connection, statement) for statement in statements]
         return {"errors": [error for error, _ in done], "rows": as_rows(done[-1][1])}
+
+
+class Apart(Program):
+    """A library in a process of its own, because its C code does not get on with that of others here.
+
+    Those of mysqlclient and mysql-connector-python use OpenSSL by themselves, and so does Python: the one needs a newer
+    one than another has loaded, or leaves errors behind that another takes for its own.
+    """
+
+    def __init__(self, library: type[DbApi]) -> None:
+        super().__init__()
+        self._library = library
+        self.name = library.name
+        self.lacks = library.lacks
+        self.fails = library.fails
+
+    def build(self, directory: Callable[[], Path]) -> list[str]:
+        """Return the command line."""
+        apart = str(Path(__file__).with_name("apart.py"))
+        return [sys.executable, apart, self._library.__module__.rpartition(".")[2], self._library.__name__]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any, ClassVar
 
 from tests.integration.clients.dbapi import DbApi
 from tests.integration.clients.features import Features
-from tests.support.clients import Address, Pause
+from tests.support.clients import PATIENCE, Address, Pause
 
 
 class AsyncioClient(DbApi):
@@ -21,6 +21,9 @@ class AsyncioClient(DbApi):
         """Do it in a loop."""
         with asyncio.Runner() as self._runner:
             return super().run(feature, address, sql, pause)
+
+    def _wait(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self._runner.run(asyncio.wait_for(work, PATIENCE))
 
     def open(self, address: Address, **options: Any) -> Any:
         """Connect."""
@@ -37,7 +40,7 @@ class AsyncioClient(DbApi):
                 **options,
             )
 
-        return self._runner.run(connect())
+        return self._wait(connect())
 
     def tls(self, address: Address) -> dict[str, Any]:
         """Return the options."""
@@ -51,7 +54,7 @@ class AsyncioClient(DbApi):
                 await cursor.execute(sql)
                 return list(await cursor.fetchall()) if cursor.description else []
 
-        return self._runner.run(fetch())
+        return self._wait(fetch())
 
     def revive(self, connection: Any, address: Address) -> Any:
         """Make the same connection connect again."""
@@ -60,11 +63,11 @@ class AsyncioClient(DbApi):
             await connection.ping(reconnect=True)
             return connection
 
-        return self._runner.run(ping())
+        return self._wait(ping())
 
     def close(self, connection: Any) -> None:
         """Close a connection."""
-        self._runner.run(connection.ensure_closed())
+        self._wait(connection.ensure_closed())
 
 
 class AioMySql(AsyncioClient):

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from tests.integration.clients.dbapi import DbApi
+from tests.integration.clients.dbapi import Apart, DbApi
 from tests.integration.clients.features import Features
-from tests.support.clients import Address, Program
-from tests.support.servers import missing
+from tests.support.clients import FEATURES, Address
+from tests.support.servers import find_module
 
 
 class Connector(DbApi):
     name = "mysql-connector-python"
     package = "mysql-connector-python"
     module = "mysql.connector"
-    compression = {"compress": True}  # noqa: RUF012
-    pure = True
+    compression: ClassVar = {"compress": True}
+    pure: ClassVar = True
 
     def open(self, address: Address, **options: Any) -> Any:
         """Connect."""
@@ -67,21 +65,18 @@ class Connector(DbApi):
 class CompiledConnector(Connector):
     name = "mysql-connector-python (C)"
     pure = False
+    fails: ClassVar = {
+        "prepare": "BIGINT UNSIGNED beyond 2**63 comes out negative",
+        **{
+            f"{feature} seekdb": "seekdb tells a change of the session's state in a form that libmysqlclient refuses"
+            for feature in FEATURES
+        },
+    }
 
-
-class CompiledConnectorApart(Program):
-    """The C extension in a process of its own, where it is loaded before any other OpenSSL than its own is."""
-
-    name = CompiledConnector.name
-
-    def build(self, directory: Callable[[], Path]) -> list[str]:
-        """Return the command line."""
-        found = subprocess.run(
-            [sys.executable, "-c", "import _mysql_connector"], capture_output=True, text=True, check=False
-        )
-        if found.returncode:
-            missing(f"the C extension of PyPI's mysql-connector-python ({found.stderr.strip().rpartition(chr(10))[2]})")
-        return [sys.executable, str(Path(__file__).parent / "connector_c" / "client.py")]
+    def find(self, directory: Callable[[], Path]) -> str:
+        """See whether its library can be loaded, too."""
+        find_module("_mysql_connector", "mysql-connector-python with its C extension")
+        return super().find(directory)
 
 
 class TestConnector(Features):
@@ -89,4 +84,4 @@ class TestConnector(Features):
 
 
 class TestCompiledConnector(Features):
-    client = CompiledConnectorApart()
+    client = Apart(CompiledConnector)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from tests.integration.clients.dbapi import DbApi
+from tests.integration.clients.dbapi import Apart, DbApi
 from tests.integration.clients.features import Features
 from tests.support.clients import Address
 
@@ -35,4 +35,4 @@ class MySqlClient(DbApi):
 
 
 class TestMySqlClient(Features):
-    client = MySqlClient()
+    client = Apart(MySqlClient)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.integration.clients.dbapi import DbApi
 from tests.integration.clients.features import Features
-from tests.support.clients import Address
+from tests.support.clients import PATIENCE, Address
 
 
 class PyMySql(DbApi):
@@ -27,6 +27,7 @@ class PyMySql(DbApi):
             database=address.database,
             charset="utf8mb4",
             autocommit=True,
+            read_timeout=PATIENCE,
             **(options or {"ssl_disabled": True}),
         )
 
