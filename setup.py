@@ -24,6 +24,7 @@ TEST = [
     "pexpect>=4.9",
     "pip",
     "pymysql>=1.1",
+    "pynacl>=1.5",  # PyMySQL needs it for client_ed25519
     "pytest>=8",
     "pytest-twisted>=1.14",
     "setuptools>=68",

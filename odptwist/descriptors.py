@@ -21,6 +21,6 @@ def raise_limit() -> int:
     return _MOST if soft == resource.RLIM_INFINITY else soft
 
 
-def sessions_for(descriptors: int, servers: int) -> int:
-    """Return how many client sessions have room, each with a server session at each server of its cluster."""
-    return max(1, (descriptors - _OTHERS) // (1 + servers))
+def sessions_for(descriptors: int, server_sessions: int) -> int:
+    """Return how many client sessions have room, each with so many server sessions."""
+    return max(1, (descriptors - _OTHERS) // (1 + server_sessions))

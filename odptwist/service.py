@@ -56,7 +56,7 @@ from odptwist.sessions.surroundings import Account, Limits, Routing, Surrounding
 from odptwist.sessions.transport import write_at_once
 from odptwist.sessions.verifiers import ConfiguredVerifiers, ServerVerifiers, Verifiers
 from odptwist.settings import AdminSettings, ClusterSettings, LimitSettings, RuleSettings, Settings, TlsSettings
-from odptwist.snapshots import Address, Algorithm, HeaderVersion, ServerCompression, TlsMode
+from odptwist.snapshots import Address, Algorithm, HeaderVersion, ReadPolicy, ServerCompression, TlsMode
 from odptwist.statements import (
     administrator_statements,
     builtin_statements,
@@ -215,7 +215,7 @@ class ProxyService(Service):
     def _heed_descriptors(self) -> None:
         """Let no more clients in than there are file descriptors for, and warn if those are few."""
         limits, descriptors = self._surroundings.limits, raise_limit()
-        room = sessions_for(descriptors, max(max(len(each.servers), 1) for each in self._settings.clusters))
+        room = sessions_for(descriptors, max(map(_server_sessions, self._settings.clusters)))
         if room < (limits.max_connections or _FEW_SESSIONS):
             self._log.warn(
                 "the limit of file descriptors, {descriptors}, leaves room for {room} client sessions: raise it "
@@ -345,6 +345,11 @@ class ProxyService(Service):
         await DeferredList([sessions.stop() for sessions in self._service_sessions])
         if self._embedded is not None:
             await self._embedded.stop()
+
+
+def _server_sessions(settings: ClusterSettings) -> int:
+    """Return how many server sessions a client session has at once as a rule: one, and one for reads at a replica."""
+    return 2 if len(settings.servers) > 1 and settings.read_policy is not ReadPolicy.PRIMARY else 1
 
 
 def _use(settings: Settings, limits: Limits) -> Limits:

@@ -23,6 +23,7 @@ from odptwist.settings import (
     HealthSettings,
     HistorySettings,
     KillSettings,
+    LimitSettings,
     ListenerSettings,
     RoleSettings,
     RoutingSettings,
@@ -91,6 +92,16 @@ password = "{SECRET}"
 timeout = 7
 abandoned = false
 
+[limits]
+max_connections = 500
+max_user_connections = 20
+max_address_connections = 100
+login_timeout = 3
+wait_timeout = 600
+interactive_timeout = 28800
+idle_transaction_timeout = 60.5
+max_statement_time = 0.5
+
 [history]
 sessions = 50
 
@@ -138,6 +149,7 @@ WHOLE = Settings(
         AccountSettings("app", None, None, VERIFIER),
     ),
     service_account=ServiceAccountSettings("odp_monitor", ""),
+    limits=LimitSettings(500, 20, 100, 3.0, 600.0, 28_800.0, 60.5, 0.5),
     history=HistorySettings(50),
     health=HealthSettings(0.5, 1.0, 2, 30.0),
     routing=RoutingSettings(False, 0.0, 1.5),
@@ -302,6 +314,15 @@ FAULTY: list[tuple[str, tuple[str, ...]]] = [
             "3: health.timeout: must be from 0.1 to 60 seconds",
             "4: health.failures: must be a whole number",
             "5: health.retry: must be from 1 to 3600 seconds",
+        ),
+    ),
+    (
+        "[limits]\nmax_connections = -1\nmax_user_connections = 1.5\nlogin_timeout = -0.1\nwait_timeout = inf",
+        (
+            "2: limits.max_connections: must be from 0 to 1000000",
+            "3: limits.max_user_connections: must be a whole number",
+            "4: limits.login_timeout: must be from 0 to 31536000 seconds",
+            "5: limits.wait_timeout: must be from 0 to 31536000 seconds",
         ),
     ),
     (
@@ -494,7 +515,10 @@ class SettingsTests(SynchronousTestCase):
                 'subject = "ada"\nusers = ["a"]',
                 f"5: {key}.subject: 'ada': must be one of cn:NAME, dns:NAME, email:NAME, uri:NAME",
             ),
-            ('subject = "cn:a"\nusers = ["a@"]', f"6: {key}.users[0]: 'a@': an empty tenant or cluster in the user name"),
+            (
+                'subject = "cn:a"\nusers = ["a@"]',
+                f"6: {key}.users[0]: 'a@': an empty tenant or cluster in the user name",
+            ),
         ):
             self.assertEqual(self.faults(text + more), (f"{self.path}:{fault}",))
         without = text.replace('client_ca = "a"\n', "") + 'subject = "cn:a"\nusers = ["a"]'

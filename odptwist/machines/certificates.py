@@ -55,8 +55,6 @@ class CertificateAccounts:
 
 def _names(users: Iterable[UserName], identity: Identity) -> bool:
     return any(
-        each.user == identity.user
-        and each.tenant in ("", identity.tenant)
-        and each.cluster in ("", identity.cluster)
+        each.user == identity.user and each.tenant in ("", identity.tenant) and each.cluster in ("", identity.cluster)
         for each in users
     )

@@ -10,7 +10,7 @@ Source: net_serv.cc of MariaDB and MySQL; what MariaDB 10.11, seekdb 1.4 and the
   between two results of one response. Whoever is on the proxy's other side takes that for a broken connection.
 * mysql-connector-python does not find a packet in more than two compressed ones, nor a header that is cut in two.
 
-So inside the proxy packets are numbered as without compression, and only whole ones are sent.
+So inside the proxy packets are numbered as without compression, and clients are sent whole ones only.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _HEAD: Final = Struct("<I")
 
 @frozen
 class Run:
-    """Whole packets that follow each other, and the number of the compressed packet that they begin in."""
+    """Packets that follow each other, and the number of the compressed packet that they begin in."""
 
     data: bytes
     sequence: int
@@ -50,7 +50,9 @@ class Numbering:
     What comes is checked; what is sent is right, or the session has a fault of its own.
     """
 
-    __slots__ = ("_expected", "_fresh", "_head", "_heard", "_left", "_told", "_unsent")
+    __slots__ = ("_expected", "_fresh", "_head", "_heard", "_left", "_sending", "_told", "_unsent")
+
+    _only_whole = False
 
     def __init__(self) -> None:
         self._heard = _Due()
@@ -62,6 +64,8 @@ class Numbering:
         # Of the peer's stream: how much of a packet is to come, or the beginning of its header.
         self._left = 0
         self._head = b""
+        # Of what is sent: how much of a packet is to come, and what cannot be sent yet.
+        self._sending = 0
         self._unsent = bytearray()
 
     # -- what comes ---------------------------------------------------------------------------------------------------
@@ -113,19 +117,21 @@ class Numbering:
     # -- what is sent -------------------------------------------------------------------------------------------------
 
     def runs(self, data: bytes) -> Iterator[Run]:
-        """Yield what has become whole with the next bytes; `sent` has to be called after each."""
+        """Yield what can be sent with the next bytes; `sent` has to be called after each."""
         unsent = self._unsent
         stream: bytes | bytearray = data
         if unsent:
             unsent += data
             stream = unsent
         size = len(stream)
-        start = at = 0
+        start = 0
+        at = min(self._sending, size)
+        self._sending -= at
         due = self._told.inner
         while size - at >= HEADER_SIZE:
             (head,) = _HEAD.unpack_from(stream, at)
             end = at + HEADER_SIZE + (head & MAX_PAYLOAD)
-            if end > size:
+            if end > size and self._only_whole:
                 break
             number = head >> 24
             if number != due or self._fresh:
@@ -134,7 +140,8 @@ class Numbering:
                     start = at
                 self._begin(number)
             due = self._told.inner = (number + 1) & 0xFF
-            at = end
+            at = min(end, size)
+            self._sending = end - at
         if start < at:
             yield Run(bytes(stream[start:at]), self._told.outer)
         if stream is unsent:
@@ -165,6 +172,8 @@ class ClientNumbering(Numbering):
     """The numbers on a connection to a client."""
 
     __slots__ = ("_asks", "_shift")
+
+    _only_whole = True
 
     def __init__(self) -> None:
         super().__init__()

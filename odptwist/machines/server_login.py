@@ -96,10 +96,7 @@ PASSED_ON: Final = (
 )
 # Promised before any server was heard: what every server since MySQL 5.5 has.
 FALLBACK: Final = PASSED_ON & ~(
-    CLIENT_SESSION_TRACK
-    | CLIENT_DEPRECATE_EOF
-    | CLIENT_CAN_HANDLE_EXPIRED_PASSWORDS
-    | MULTI_FACTOR_AUTHENTICATION
+    CLIENT_SESSION_TRACK | CLIENT_DEPRECATE_EOF | CLIENT_CAN_HANDLE_EXPIRED_PASSWORDS | MULTI_FACTOR_AUTHENTICATION
 )
 # Both sides must agree on these, or the stream means something else on either side.
 _FRAMING: Final = CLIENT_DEPRECATE_EOF | CLIENT_SESSION_TRACK

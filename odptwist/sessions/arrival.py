@@ -52,7 +52,8 @@ class Arrival:
         self._session = session
         self._reactor = reactor
         self._reader = HeaderReader()
-        self._trusted = session.peer.host in session.listener.trusted
+        awaited = session.listener.headers is not HeaderPolicy.OFF
+        self._trusted = awaited and session.peer.host in session.listener.trusted
         self._greeted = False
         self._timer: Any = None
 
@@ -108,7 +109,10 @@ class Arrival:
             self._session.begin_login()
 
     def _refuse(self, why: str = "") -> None:
-        if not self._trusted:
+        if self._session.listener.headers is HeaderPolicy.OFF:
+            # Without a look at it, version 2 would be a packet of 834 KiB that is waited for.
+            why = "there is a PROXY header, and none is awaited here"
+        elif not self._trusted:
             why = f"{self._session.peer.host or 'a Unix socket'} is not trusted to send a PROXY header"
         self._session.drop(CloseReason.PROXY_HEADER, why)
 

@@ -123,11 +123,8 @@ class ClientSession(Showing):
         timeout = self.surroundings.limits.login_timeout
         if timeout:
             self._timer = self.surroundings.reactor.callLater(timeout, self.drop, CloseReason.LOGIN_TIMEOUT)
-        if self.listener.headers is HeaderPolicy.OFF:
-            self.begin_login()
-        else:
-            self._arrival = Arrival(self, self.surroundings.reactor)
-            self._arrival.begin()
+        self._arrival = Arrival(self, self.surroundings.reactor)
+        self._arrival.begin()
 
     def came_from(self, header: ProxyHeader) -> None:
         """Be told by a load balancer where the client comes from, rarely after the greeting."""

@@ -3,8 +3,8 @@
 It lies inside TLS. A session has it from the end of its login on, if the peer and the settings want that; all others
 pay nothing for it. For the session it is the transport, for the transport (or TLS) it is the protocol.
 
-What came is inflated no faster than the session takes it. Nothing is held back but the beginning of a packet that the
-session has not written to its end, since clients cannot read that (see `odptwist.machines.compressed`).
+What came is inflated no faster than the session takes it. Nothing that is written is held back, but for the beginning
+of a packet for a client, until its end is there: one client cannot read it (see `odptwist.machines.compressed`).
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from attrs import frozen
+from twisted.internet.error import ConnectError
 from twisted.python.failure import Failure
 
 from odptwist.machines.certificates import ClientCertificate
@@ -83,8 +84,8 @@ def cipher_of(transport: Any) -> str:
 def explain(reason: Failure) -> str:
     """Return in words why a connection ended; failures of OpenSSL are lists of tuples."""
     fault = reason.value
-    if fault.args and isinstance(fault.args[0], Failure):
-        return explain(fault.args[0])  # Twisted's ConnectError, for a connection that ended while it was made
+    if isinstance(fault, ConnectError) and fault.args and isinstance(fault.args[0], Failure):
+        return explain(fault.args[0])  # a connection that ended while it was made
     kind = type(fault)
     if kind.__module__.startswith("service_identity"):
         return "TLS: the certificate is another host's"

@@ -231,8 +231,20 @@ class Holding(Reaching):
     def server_lost(self, session: ServerSession, detail: str) -> None:
         """Be told that a server session ended by itself."""
         self.counts.add("broken_server_connections")
+        if session is self.bound and self._has_slept_too_long():
+            self.drop(CloseReason.IDLE_TIMEOUT, "it was idle for longer than the wait_timeout that it had set")
+            return
         self.surroundings.clusters.suspect(session.address)
         self.lose(session, server_lost(f"Lost connection to server {session.address}: {detail}"), retry=True)
+
+    def _has_slept_too_long(self) -> bool:
+        """Whether the client wanted to be disconnected, by a SET wait_timeout of its own: servers say nothing then."""
+        seconds = self.state.value_of("wait_timeout")
+        if self.mark or self.tracker.busy or not seconds.isdecimal():
+            return False
+        # The server's clock starts a little earlier than ours, and it may be a little early or late.
+        slept: float = self.surroundings.reactor.seconds() - self.since
+        return slept > int(seconds) - 0.5
 
     def server_broke(self, session: ServerSession, fault: WireError) -> None:
         """Be told that a server broke the protocol amid a response."""

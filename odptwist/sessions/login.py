@@ -187,6 +187,8 @@ class Login:
         if machine.listens:
             return self._deframer.receive_one(data)
         self._deframer.hold(data)
+        if self._deframer.first_sequence:
+            return self._deframer.receive_one(b"")  # no command, and the machine will refuse it
         if self._deframer.buffered > DIALOGUE_LIMIT:
             raise PacketTooLarge(f"more than {DIALOGUE_LIMIT} bytes came ahead, amid the login")
         return None

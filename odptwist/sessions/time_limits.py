@@ -5,7 +5,7 @@ MySQL 8.0 on ER_CLIENT_INTERACTION_TIMEOUT (4031) and ER_QUERY_TIMEOUT (3024).
 
 Sessions tell nothing and have no timers, so a limit costs a statement nothing. All sessions are looked at in a sweep,
 and the next sweep is when the first of those that were seen comes to its limit: what begins after a sweep cannot come
-to one earlier than the shortest limit. A look takes 0.2 µs, so a sweep over 10,000 sessions takes 2 ms, in slices.
+to one earlier than the shortest limit. A look takes 0.3 µs, so a sweep over 10,000 sessions takes 3 ms, in slices.
 """
 
 from __future__ import annotations
@@ -130,16 +130,17 @@ class TimeLimits:
             self._timer = clock.callLater(max(least, min(shortest, due - clock.seconds())), self._begin)
 
     def _begin(self) -> None:
+        """Begin a sweep."""
         self._sweep, self._due = iter(self._premises.live()), inf
         self._found = set()
         self._go_on()
 
     def _go_on(self) -> None:
+        self._timer = None
         clock = self._premises.surroundings.reactor
         if self._look(clock.seconds()):
             self._timer = clock.callLater(0, self._go_on)
             return
-        self._timer = None
         self._known = self._found
         if self._premises.live():
             self._plan(self._due)
@@ -156,7 +157,7 @@ class TimeLimits:
             if tracker is None or session.reason is not None:
                 continue
             if tracker.busy:
-                if not tracker.awaiting:
+                if not tracker.awaiting and not tracker.sending:
                     continue  # the proxy itself answers
                 limit, act = statement, self._stop_statement
             else:
@@ -194,6 +195,10 @@ class TimeLimits:
         """Stop a statement that runs for too long, once; return whether that was begun."""
         if session.statement[:1] in _ENDLESS:
             return False
+        if session.tracker.sending:
+            # The client does not go on with it, and the server has nothing yet that could be stopped.
+            session.time_out(CloseReason.IDLE_TIMEOUT, _too_long(session.greeting, limits.max_statement_time))
+            return True
         statement = session.cs_id, session.tracker.number
         self._found.add(statement)
         if statement in self._known:

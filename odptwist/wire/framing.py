@@ -112,6 +112,11 @@ class Deframer:
         packets = self._cut(data, 1)
         return packets[0] if packets else None
 
+    @property
+    def first_sequence(self) -> int | None:
+        """The number of the first fragment that is held, None before its header is whole."""
+        return self._buffer[3] if len(self._buffer) >= HEADER_SIZE else None
+
     def hold(self, data: bytes) -> None:
         """Take the stream's next bytes for a later call; how many there may be is up to the owner."""
         self._buffer += data

@@ -26,14 +26,8 @@ LINE_LIMIT: Final[int] = 107
 SIZE_LIMIT: Final[int] = 16 * 1024
 """Bytes of a header of version 2; HAProxy neither makes nor takes a longer one than its buffer (tune.bufsize)."""
 
-TLV_AUTHORITY: Final[int] = 0x02
-"""The host name that the client asked for, in UTF-8."""
 TLV_CRC32C: Final[int] = 0x03
 TLV_NOOP: Final[int] = 0x04
-TLV_UNIQUE_ID: Final[int] = 0x05
-"""What the load balancer calls the connection, at most 128 bytes."""
-TLV_SSL: Final[int] = 0x20
-"""How the client used TLS with the load balancer."""
 
 Host = IPv4Address | IPv6Address
 
@@ -56,16 +50,12 @@ class ProxyHeader:
     Attributes:
         source: the client; None if the connection is the load balancer's own, or nothing is said that is of use here.
         destination: where the client connected to; None if `source` is.
-        vectors: of version 2: types, lengths and values of what else is said, without checksum and padding.
+        vectors: of version 2: types, lengths and values of what else is said, without checksum and padding (2.2).
     """
 
     source: Address | None = None
     destination: Address | None = None
     vectors: bytes = b""
-
-    def value(self, kind: int) -> bytes | None:
-        """Return the first value of a type, None if there is none."""
-        return next((self.vectors[at + 3 : end] for at, end in _walk(self.vectors) if self.vectors[at] == kind), None)
 
     def encode(self, version: HeaderVersion) -> bytes:
         """Return the header as it is sent; only version 2 has room for `vectors`."""
@@ -232,17 +222,20 @@ def _walk(vectors: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _address(host: Host, port: int) -> Address:
-    """Return an address as clients are known by: one of IPv4 that is mapped into IPv6 is one of IPv4."""
-    mapped = host.ipv4_mapped if isinstance(host, IPv6Address) else None
-    return Address(str(mapped or host), port)
+    return Address(str(_unmapped(host)), port)
 
 
 def _same_family(here: Address, there: Address) -> tuple[Host, Host]:
     """Return two hosts of one family, for headers have no room for two; IPv6 has room for IPv4 (RFC 4291, 2.5.5.2)."""
-    first, second = (ip_address(each.host.partition("%")[0]) for each in (here, there))
+    first, second = (_unmapped(ip_address(each.host.partition("%")[0])) for each in (here, there))
     if first.version == second.version:
         return first, second
     return _mapped(first), _mapped(second)
+
+
+def _unmapped(host: Host) -> Host:
+    """Return an address of IPv4 as such, also if a socket of both made it one of IPv6."""
+    return host.ipv4_mapped or host if isinstance(host, IPv6Address) else host
 
 
 def _mapped(host: Host) -> IPv6Address:

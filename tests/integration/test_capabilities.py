@@ -168,6 +168,7 @@ def mixed(seekdb: Server, mariadb: Server, directory: Callable[[], Path]) -> Ite
         '[[cluster]]\nname = "ob1"\nread_policy = "replica_first"\n'
         f'[[cluster.server]]\naddress = "{seekdb.address}"\nrole = "primary"\n'
         f'[[cluster.server]]\naddress = "{mariadb.address}"\nrole = "replica"\n'
+        "[routing]\nsettle = 0.0\n"
     )
     running = Proxy(base, "--config", str(base / "odp.toml"))
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -15,13 +16,19 @@ pymysql = pytest.importorskip("pymysql")
 from pymysql.connections import Connection  # noqa: E402
 
 from odptwist.snapshots import Address, HeaderVersion  # noqa: E402
-from odptwist.wire.proxy_header import TLV_UNIQUE_ID, ProxyHeader  # noqa: E402
+from odptwist.wire.proxy_header import ProxyHeader  # noqa: E402
 from tests.support.certificates import Authority  # noqa: E402
-from tests.support.haproxy import HaProxy  # noqa: E402
+from tests.support.haproxy import HaProxy, section  # noqa: E402
 from tests.support.raw_client import RawClient  # noqa: E402
 from tests.support.servers import MariaDb, Proxy, Server, free_port, wait_until  # noqa: E402
 from tests.support.sessions import connection_id, query, sessions, start_statement  # noqa: E402
 
+# HAProxy's configuration, the proxy's, and the server's, as the documentation shows them.
+PAGE = re.findall(
+    r"^```(?:text|toml)\n(.*?)^```",
+    (Path(__file__).parents[2] / "docs" / "howto" / "load-balancer.md").read_text(),
+    re.DOTALL | re.MULTILINE,
+)
 TRUSTED = 'trusted = ["127.0.0.1"]'
 
 
@@ -29,7 +36,8 @@ TRUSTED = 'trusted = ["127.0.0.1"]'
 def mariadb(directory: Callable[[], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Return a MariaDB that believes headers from 127.0.0.1, offers TLS, and has accounts for some addresses only."""
     pem = Authority().write(tmp_path_factory.mktemp("certificate"), "localhost", "127.0.0.1")
-    running = MariaDb(directory(), "proxy-protocol-networks=127.0.0.1", f"ssl-cert={pem}", f"ssl-key={pem}")
+    networks = re.sub(r"10\.0\.0\.\d+", "127.0.0.1", PAGE[2].splitlines()[1])
+    running = MariaDb(directory(), networks, f"ssl-cert={pem}", f"ssl-key={pem}")
     try:
         running.start()
         with running.connect() as root:
@@ -49,11 +57,11 @@ def mariadb(directory: Callable[[], Path], tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def behind(directory: Callable[[], Path]) -> Iterator[Callable[..., HaProxy]]:
-    """Return a maker of HAProxies; the arguments are those of `HaProxy` without the directory."""
+    """Return a maker of HAProxies; the arguments are those of `section`, or a whole configuration is given."""
     running: list[HaProxy] = []
 
-    def start(*arguments: Any, **more: Any) -> HaProxy:
-        running.append(HaProxy(directory(), *arguments, **more))
+    def start(*arguments: str, text: str = "", **more: Any) -> HaProxy:
+        running.append(HaProxy(directory(), text or section(*arguments, **more)))
         return running[-1]
 
     yield start
@@ -110,6 +118,12 @@ def hosts(server: Server) -> dict[int, str]:
         return dict(query(root, "SELECT id, host FROM information_schema.processlist"))
 
 
+def opened_sessions(client: Connection) -> int:
+    """Return how many client sessions a proxy has had, those of health checks included."""
+    ((_, value, *_),) = query(client, "SHOW PROXYSTAT LIKE 'client_sessions_total'")
+    return int(value)
+
+
 def own_address(client: Any) -> str:
     """Return the address that a client has."""
     host, port = client._sock.getsockname()
@@ -127,7 +141,7 @@ def test_haproxy(option: str, server: Server, behind: Callable[..., HaProxy], li
         for each in (client, other):
             assert shown[each.thread_id()]["Host"] == own_address(each)
         assert shown[plain.thread_id()]["Host"] == own_address(plain)
-    wait_until(lambda: int(balancer.status("check_duration") or 0) >= 0 and balancer.status("check_status") == "L4OK")
+        wait_until(lambda: opened_sessions(plain) > 10, what="some more checks")
     assert balancer.status("status") == "UP"
     assert "closed" not in listening.log(), listening.log()
 
@@ -162,6 +176,25 @@ def test_server_is_told(
         balancer.connect("127.0.0.3", "app@sys#ob1", password="secret")
     assert caught.value.args[0] == 1045
     assert "'app'@'127.0.0.3'" in caught.value.args[1]
+
+
+def test_as_documented(
+    mariadb: Server, behind: Callable[..., HaProxy], start_proxy: Callable[..., Proxy], tmp_path: Path
+) -> None:
+    """What the documentation shows works like this, but for the addresses, which are all on this machine."""
+    balancing, settings, _ = PAGE[:3]
+    for number in (11, 12):
+        port = free_port()
+        text = settings.replace("10.0.0.21:3306", mariadb.address).replace("10.0.0.1", "127.0.0.1")
+        file = tmp_path / f"{number}.toml"
+        file.write_text(text.replace("port = 2883", f'port = "tcp:{port}:interface=127.0.0.1"'))
+        start_proxy("--config", str(file))
+        balancing = balancing.replace(f"10.0.0.{number}:2883", f"127.0.0.1:{port}")
+    balancer = behind(text=balancing)
+    for host in ("127.0.0.1", "127.0.0.2", "127.0.0.3"):
+        with balancer.connect(host, "root") as client, balancer.connect(host, "root") as other:
+            assert hosts(mariadb)[connection_id(client)] == own_address(client)
+            query(other, f"KILL {client.thread_id()}")  # `balance source`: both are at the same proxy
 
 
 def test_without_a_balancer(mariadb: Server, listen: Callable[..., Listening]) -> None:
@@ -244,7 +277,7 @@ def raw(port: int, said: bytes, host: str = "127.0.0.1") -> RawClient:
 
 def test_headers_that_others_wrote(server: Server, listen: Callable[..., Listening]) -> None:
     """Headers of other senders are read, with addresses of IPv6 and more that is said; strangers are not believed."""
-    header = ProxyHeader(Address("2001:db8::9", 7), Address("::1", 3306), bytes((TLV_UNIQUE_ID, 0, 2)) + b"77")
+    header = ProxyHeader(Address("2001:db8::9", 7), Address("::1", 3306), b"\5\0\x0277")
     for policy in ("required", "optional"):
         listening = listen(server.address, policy)
         with closing(raw(listening.port, header.encode(HeaderVersion.V2))) as client:

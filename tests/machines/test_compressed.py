@@ -173,6 +173,18 @@ class ClientTests(SynchronousTestCase):
         with self.assertRaises(SequenceError):
             self.numbering.heard(0)
 
+    def test_only_whole_packets_are_sent(self) -> None:
+        """Until a packet for a client is whole it waits; those before it do not."""
+        data = packets(0) + packets(1)
+        for end in range(len(data) + 1):
+            numbering = ClientNumbering()
+            told = tell(numbering, data=data[:end]) if end else []
+            self.assertEqual(
+                [inside for _, inside in told], [[0], [0, 1]][end // 13 - 1 : end // 13] if end >= 13 else []
+            )
+            rest = tell(numbering, data=data[end:]) if end < len(data) else []
+            self.assertEqual([number for _, inside in told + rest for number in inside], [0, 1])
+
 
 class ServerTests(SynchronousTestCase):
     """With a server."""
@@ -249,17 +261,20 @@ class ServerTests(SynchronousTestCase):
                 self.numbering.heard(wrong)
         self.numbering.heard(0)
 
-    def test_only_whole_packets_are_sent(self) -> None:
-        """Until a packet is whole it waits; those before it do not."""
-        data = packets(0) + packets(1)
-        for end in range(len(data) + 1):
+    def test_nothing_waits(self) -> None:
+        """A long command goes to the server as it comes; only a header that is cut waits for its rest."""
+        data = packets(0, 1, 0)
+        for end in range(1, len(data)):
             numbering = ServerNumbering()
-            told = tell(numbering, data=data[:end]) if end else []
-            self.assertEqual(
-                [inside for _, inside in told], [[0], [0, 1]][end // 13 - 1 : end // 13] if end >= 13 else []
-            )
-            rest = tell(numbering, data=data[end:]) if end < len(data) else []
-            self.assertEqual([number for _, inside in told + rest for number in inside], [0, 1])
+            went = b""
+            for chunk in data[:end], data[end:]:
+                for run in numbering.runs(chunk):
+                    self.assertEqual(run.sequence, 0 if len(went) in (0, 26) else 1)
+                    numbering.sent(run.sequence + 1)
+                    went += run.data
+                if chunk is not data:
+                    self.assertLess(len(data[:end]) - len(went), 4)
+            self.assertEqual(went, data)
 
 
 class StreamTests(SynchronousTestCase):

@@ -765,7 +765,9 @@ class PlainTests(SynchronousTestCase):
         self.assertNotIn(b"SEL", prefixes)
         self.assertIn(b"ins", prefixes)
         self.assertEqual(Tracker(CLIENT_LOCAL_FILES, prefixes).client(SELECT), LOOK)
-        self.assertEqual(Tracker(CLIENT_LOCAL_FILES, prefixes).client(frame(b"\x03insert into t values (1)", 0)), FORWARD)
+        self.assertEqual(
+            Tracker(CLIENT_LOCAL_FILES, prefixes).client(frame(b"\x03insert into t values (1)", 0)), FORWARD
+        )
 
     def test_other_commands(self) -> None:
         """Of the commands other than COM_QUERY, those that name nothing pass unseen."""
@@ -874,7 +876,8 @@ class PropertyTests(SynchronousTestCase):
         stream = b"".join(pieces)
         places = [sum(lengths[:number]) for number in range(1, len(lengths) + 1)]
         session = Session(
-            Tracker(CLIENT_LOCAL_FILES, PLAIN), {command: (ok(),) for command in range(256) if SHAPES.get(command) != NONE}
+            Tracker(CLIENT_LOCAL_FILES, PLAIN),
+            {command: (ok(),) for command in range(256) if SHAPES.get(command) != NONE},
         )
         session.skip_first = b"\x07"
         fed = 0

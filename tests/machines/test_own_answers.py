@@ -38,7 +38,7 @@ class OwnAnswersTests(SynchronousTestCase):
         raise AssertionError("everybody waits")
 
     def test_logins(self) -> None:
-        """Each method works over each link, by its fast way where the server knows the password, and only if it fits."""
+        """Each method works over each link, fast where the server knows the password, and only with the right one."""
         for plugin, secure, cached, right in product((CACHING, SHA256), BOTH, BOTH, BOTH):
             server = MySql8(Account("odp", ((plugin, SECRET),)), secure, {"odp"} if cached else set())
             own = answers(SECRET if right else b"wrong")
@@ -63,7 +63,7 @@ class OwnAnswersTests(SynchronousTestCase):
         return str(self.assertRaises(LoginMethodUnknown, own.answer, questions[-1], secure))
 
     def test_other_methods(self) -> None:
-        """A method that is not known is named, beside those that are; nothing is sent in clear because a server asks."""
+        """A method that is not known is named, beside those that are; no server gets a password by asking for it."""
         for plugin, secure in product((CLEAR, "dialog", "client_ed25519"), BOTH):
             question = AuthSwitchRequest(plugin, b"").encode()
             self.assertEqual(
@@ -82,7 +82,9 @@ class OwnAnswersTests(SynchronousTestCase):
         sha2 = AuthSwitchRequest(CACHING, NONCE).encode()
         own = answers(find_keys=lambda: None)
         self.assertIn("takes TLS with the server or the extra 'tls'", self.refusal(own, sha2, b"\x01\x04"))
-        self.assertEqual(answers(find_keys=lambda: None).answer(AuthSwitchRequest(SHA256, NONCE).encode(), True), SECRET + b"\0")
+        self.assertEqual(
+            answers(find_keys=lambda: None).answer(AuthSwitchRequest(SHA256, NONCE).encode(), True), SECRET + b"\0"
+        )
 
     def test_keys_that_are_none(self) -> None:
         """What comes in the place of a key gets no password."""

@@ -156,7 +156,9 @@ class PasswordBridgeTests(SynchronousTestCase):
         """A client that has the server's key already cannot be understood by the proxy, nor one with a wrong key."""
         encrypted = RsaKeys().encrypt(RsaKeys().public_key, b"x")
         for plugin in PLUGINS:
-            self.assertIn("public key that the proxy gives out", self.denied(self.begun(plugin, False, True), encrypted))
+            self.assertIn(
+                "public key that the proxy gives out", self.denied(self.begun(plugin, False, True), encrypted)
+            )
             bridge = self.begun(plugin, False, True)
             bridge.answered(KEY_REQUESTS[plugin])
             self.assertIn("proxy's public key", self.denied(bridge, encrypted))

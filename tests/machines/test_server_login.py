@@ -42,7 +42,13 @@ from odptwist.wire.constants import (
     MULTI_FACTOR_AUTHENTICATION,
 )
 from odptwist.wire.framing import Deframer, Packet, frame
-from odptwist.wire.handshake import Attribute, AuthNextFactor, HandshakeResponse, parse_greeting, parse_handshake_response
+from odptwist.wire.handshake import (
+    Attribute,
+    AuthNextFactor,
+    HandshakeResponse,
+    parse_greeting,
+    parse_handshake_response,
+)
 from odptwist.wire.responses import Err, Ok, err_for
 from tests.wire.strategies import MARIADB_GREETING, SEEKDB_GREETING, many, uint8
 

@@ -10,17 +10,22 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from odptwist.errors import CloseReason
 from odptwist.sessions.admission import RESERVE
+from odptwist.sessions.arrival import PATIENCE
 from odptwist.sessions.history import History
+from odptwist.sessions.listener import Listener
+from odptwist.sessions.networks import Networks
 from odptwist.sessions.registry import Entrance
-from odptwist.snapshots import Asker, KillScope, KillTarget
+from odptwist.snapshots import Address, Asker, HeaderPolicy, HeaderVersion, KillScope, KillTarget
 from odptwist.wire import constants as c
 from odptwist.wire.framing import frame
 from odptwist.wire.handshake import ChangeUser, parse_greeting
+from odptwist.wire.proxy_header import ProxyHeader
 from odptwist.wire.responses import parse_err
 from odptwist.wire.scramble import native_password
 from tests.support.house import CAPABILITIES, ClientPeer, House, ServerPeer, Wire, response
 from tests.support.own_accounts import SECRET, hello, make_house
 
+BALANCER = "10.0.0.1"
 TOO_MANY = b"\xff\x10\x04Too many connections"
 
 
@@ -380,6 +385,51 @@ class OfOneAddressTests(SynchronousTestCase):
         """Clients on a Unix socket have no address, and no such limit."""
         for _ in range(5):
             enter(self.house, host="")
+
+
+class BehindBalancerTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        """Make a proxy that takes two sessions from an address."""
+        self.house = House()
+        self.house.registry.surroundings.limits.max_address_connections = 2
+
+    def connect(self, policy: HeaderPolicy) -> ClientPeer:
+        """Return a client that has come by a load balancer."""
+        return self.house.connect(
+            listener=Listener(headers=policy, trusted=Networks.read(("10.0.0.0/8",))), host=BALANCER
+        )
+
+    def test_address_of_the_header(self) -> None:
+        """Behind a load balancer the address that counts is the client's; how many come by it does not matter."""
+        for place in range(5):
+            source = ProxyHeader(Address(f"203.0.113.{place}", 1), Address("198.51.100.1", 3306))
+            for taken in (True, True, False):
+                client = self.connect(HeaderPolicy.REQUIRED)
+                client.send(source.encode(HeaderVersion.V2))
+                (payload,) = client.payloads()
+                self.assertEqual(payload[:3] != TOO_MANY[:3], taken)
+                self.house.turn()
+
+    def test_in_all(self) -> None:
+        """The limit in all holds before the header has come, and who is held back by it sends none in vain."""
+        self.house.registry.surroundings.limits.max_connections = 1
+        self.connect(HeaderPolicy.REQUIRED)
+        for _ in range(RESERVE):
+            self.connect(HeaderPolicy.REQUIRED)
+        self.assertEqual(self.connect(HeaderPolicy.REQUIRED).payloads(), [TOO_MANY])
+
+    def test_late_header(self) -> None:
+        """What comes after the greeting moves the client to its own address, and ends it if that has too many."""
+        source = ProxyHeader(Address("203.0.113.9", 1), Address("198.51.100.1", 3306)).encode(HeaderVersion.V1)
+        clients = []
+        for _ in range(3):
+            clients.append(self.connect(HeaderPolicy.OPTIONAL))
+            self.house.reactor.advance(PATIENCE)
+            parse_greeting(clients[-1].payloads()[0])
+            clients[-1].send(source)
+            self.house.turn()
+        self.assertEqual([each.wire.ended for each in clients], [None, None, "closed"])
+        self.assertEqual(self.house.registry.admission._of_host, {"203.0.113.9": 2})
 
 
 class InterleavingTests(SynchronousTestCase):

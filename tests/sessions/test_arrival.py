@@ -14,7 +14,7 @@ from odptwist.sessions.listener import Listener
 from odptwist.sessions.networks import Networks
 from odptwist.snapshots import Address, HeaderPolicy, HeaderVersion
 from odptwist.wire.handshake import parse_greeting
-from odptwist.wire.proxy_header import SIGNATURE, TLV_UNIQUE_ID, ProxyHeader
+from odptwist.wire.proxy_header import SIGNATURE, ProxyHeader
 from tests.support.house import ClientPeer, House, ServerPeer, response
 from tests.support.logs import watch_log
 from tests.wire.strategies import any_bytes, relaxed
@@ -193,6 +193,16 @@ class RequiredTests(ArrivalCase):
         self.assertEqual(log, [])
 
 
+class OffTests(ArrivalCase):
+    def test_header(self) -> None:
+        """Where none is awaited, the log says at once that a load balancer is not set as the proxy is."""
+        for version in (V1, V2):
+            client = self.house.connect()
+            self.assert_greeted(client)
+            client.send(CLIENT.encode(version))
+            self.assert_dropped(client, "there is a PROXY header, and none is awaited here")
+
+
 class OptionalTests(ArrivalCase):
     def test_with_a_header(self) -> None:
         """A header that comes at once is answered at once, and waited for no more."""
@@ -290,7 +300,7 @@ class OutTests(ArrivalCase):
 
     def test_chain(self) -> None:
         """What a load balancer has told is passed on, and all else that it said if the version has room."""
-        said = evolve(CLIENT, vectors=bytes((TLV_UNIQUE_ID, 0, 2)) + b"77")
+        said = evolve(CLIENT, vectors=b"\5\0\x0277")
         for version, told in ((V1, LINE), (V2, said.encode(V2))):
             self.tell(version)
             self.assertEqual(self.log_in(REQUIRED, said.encode(V2), BALANCER).wire.written, told)

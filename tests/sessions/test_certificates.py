@@ -9,8 +9,8 @@ from twisted.logger import LogLevel
 from odptwist.errors import CloseReason
 from odptwist.identity import UserName
 from odptwist.machines.certificates import CertificateAccount, CertificateAccounts
-from odptwist.settings import TlsSettings
 from odptwist.sessions.surroundings import Limits
+from odptwist.settings import TlsSettings
 from odptwist.tls import client_tls
 from odptwist.wire.framing import frame
 from odptwist.wire.responses import parse_err

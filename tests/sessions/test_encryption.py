@@ -6,10 +6,15 @@ import ssl
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.error import ConnectError, ConnectionLost
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
 from odptwist.errors import CloseReason
+from odptwist.password_keys import RsaKeys
+from odptwist.sessions.encryption import explain
 from odptwist.sessions.listener import PLAIN, Listener
 from odptwist.sessions.networks import Networks
-from odptwist.password_keys import RsaKeys
 from odptwist.sessions.service_sessions import ServiceSessions
 from odptwist.sessions.surroundings import Account
 from odptwist.settings import ClusterSettings, ServerSettings, TlsSettings
@@ -272,7 +277,10 @@ class ClientTlsTests(Certified):
 
     def test_passwords_in_clear(self) -> None:
         """A password that TLS brought here does not go on in clear: the client is not asked for it."""
-        for question in (AuthSwitchRequest("mysql_clear_password", b""), AuthSwitchRequest("dialog", b"\x04Password: ")):
+        for question in (
+            AuthSwitchRequest("mysql_clear_password", b""),
+            AuthSwitchRequest("dialog", b"\x04Password: "),
+        ):
             _, end = self.secure()
             end.send(login_response(auth_response=b"x" * 20))
             server = self.house.accept()
@@ -562,7 +570,7 @@ class ServerTlsTests(Certified):
         self.use(TlsMode.REQUIRED)
         self.log_in_by_tls(context)
         self.use(TlsMode.VERIFY_FULL, "elsewhere", self.ca)
-        client, end = self.log_in_by_tls(context)
+        client, _ = self.log_in_by_tls(context)
         self.house.turn()
         self.assertIn("the certificate is another host's", client.error()[1])
 
@@ -654,3 +662,10 @@ class ServerTlsTests(Certified):
         """A server on a Unix socket is left out of TLS: nobody can read there."""
         settings = ClusterSettings("odp", (ServerSettings(Address(path="/s")),), server_tls=TlsMode.REQUIRED)
         self.assertEqual(server_tls(settings), {})
+
+
+class ExplainTests(SynchronousTestCase):
+    def test_connection_that_ends_while_it_is_made(self) -> None:
+        """What Twisted wraps into an error of its own is told plainly."""
+        lost = ConnectError(string=Failure(ConnectionLost()))  # type: ignore[arg-type]
+        self.assertEqual(explain(Failure(lost)), "Connection to the other side was lost in a non-clean fashion.")

@@ -78,7 +78,9 @@ class LoginTests(SynchronousTestCase):
         for known in (False, True):
             self.house = House()
             if known:
-                self.house.use(verifiers=ConfiguredVerifiers([AccountSettings("root", None, None, make_verifier("secret"))]))
+                self.house.use(
+                    verifiers=ConfiguredVerifiers([AccountSettings("root", None, None, make_verifier("secret"))])
+                )
             self.house.hear(CAPABILITIES | c.MULTI_FACTOR_AUTHENTICATION)
             client = self.house.connect()
             salt = parse_greeting(client.payloads()[0]).salt
@@ -101,6 +103,20 @@ class LoginTests(SynchronousTestCase):
             server.accept(6)
             self.assertEqual(client.payloads()[0][0], 0)
             self.assertFalse(client.wire.protocol.repeatable)
+
+    def test_account_of_the_settings_with_another_method(self) -> None:
+        """Where the settings know a verifier that the server's account does not go by, the error names its method."""
+        self.house.use(verifiers=ConfiguredVerifiers([AccountSettings("root", None, None, make_verifier("secret"))]))
+        client = self.house.connect()
+        salt = parse_greeting(client.payloads()[0]).salt
+        client.send(response(auth_response=native_password(b"secret", salt)))
+        server = self.house.accept()
+        server.greet()
+        server.send(frame(AuthSwitchRequest("client_ed25519", b"s" * 32).encode(), 2))
+        code, text = client.error()
+        self.assertEqual(code, 1429)
+        self.assertIn("needs client_ed25519", text)
+        self.assertEqual(self.failures(), [0])
 
     def test_refusal_is_relayed_and_final(self) -> None:
         """The server's ERR reaches the client, which is then cut; nothing it sends afterwards is heard."""

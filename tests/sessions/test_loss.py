@@ -41,6 +41,16 @@ class LossTests(SynchronousTestCase):
         self.server.row()
         self.assertEqual(self.client.payloads()[0], b"\x01")
 
+    def test_wait_timeout_of_the_client(self) -> None:
+        """A client that has set wait_timeout is disconnected when a server session ends after that time, not before."""
+        for seconds, ended, reason in (5, None, None), (9.9, "aborted", CloseReason.IDLE_TIMEOUT):
+            self.setUp()
+            self.client.query(b"SET SESSION wait_timeout = 10")
+            self.server.ok()
+            self.house.reactor.advance(seconds)
+            self.lose()
+            self.assertEqual((self.client.wire.ended, self.session.reason), (ended, reason))
+
     def test_farewell(self) -> None:
         """What the server says before it closes is told to a client that loses something."""
         self.client.query(b"BEGIN")

@@ -49,7 +49,7 @@ class ServiceSessionsTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(asked), b"7")
 
     def test_the_login_by_sha2(self) -> None:
-        """An account of MySQL's default plugin proves itself by a scramble; what the server says of that needs no word."""
+        """An account of MySQL's default plugin proves itself by a scramble; the server's word on it needs no answer."""
         asked = self.ask()
         server = self.house.accept()
         server.greet()

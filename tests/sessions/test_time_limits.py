@@ -271,6 +271,19 @@ class StatementTests(TimeLimitsTestCase):
         self.assertEqual(server.payloads()[-1], b"\x03SELECT 1")
         self.assertEqual(self.statistics()["statements_stopped"], 1)
 
+    def test_statement_that_does_not_come(self) -> None:
+        """A client that does not go on with a long command is ended: on the server there is nothing to stop."""
+        self.limits.max_statement_time = 30
+        for command in (b"\x03SELECT '", b"\x18\1\0\0\0\0\0"):
+            client, _ = self.house.log_in()
+            client.send(b"\xff\xff\xff\0" + command + b"x" * 100_000)
+            self.advance(29)
+            self.assertIsNone(client.wire.protocol.reason)
+            self.advance(2)
+            self.assertEqual(self.told(client)[1], 1969)
+            self.assertEqual(client.wire.protocol.reason, CloseReason.IDLE_TIMEOUT)
+            self.assertEqual(self.house.attempts, 0)
+
     def test_other_servers(self) -> None:
         """Where the server is no MariaDB, the error is MySQL's."""
         client = self.house.connect()

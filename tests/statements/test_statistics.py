@@ -102,4 +102,6 @@ class RegistryStatisticsTests(SynchronousTestCase):
         found = {each.name: each.value for each in house.registry.statistics()}
         expected = {"client_sessions": 1, "client_sessions_total": 2, "server_sessions": 1}
         expected |= {"kills_ended": 1, "kills_unconfirmed": 0, "kills_idle": 1, "kills_itself": 0, "kills_marked": 0}
+        names = ("refused", "idle_ended", "transactions_ended", "statements_stopped")
+        expected |= {f"limits_{name}": 0 for name in names}
         self.assertEqual(found, expected)

@@ -26,7 +26,7 @@ PAUSING = ("reconnect_after_kill", "tls", "compression")
 PARAMETERS: tuple[tuple[int, str | None], ...] = ((1, "Grüße ☃"), (2, None))
 """What a prepared statement is executed with: once with the first, and again with the second."""
 
-PATIENCE = 60.0
+PATIENCE = 30.0
 """Seconds after which a program is ended that should have ended by itself."""
 
 

@@ -118,8 +118,10 @@ class MySql8:
     def _whole(self, payload: bytes, password: bytes, key_request: bytes) -> list[bytes]:
         if not self.secure:
             if payload == key_request:
-                pem = server_key().public_key().public_bytes(
-                    serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+                pem = (
+                    server_key()
+                    .public_key()
+                    .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
                 )
                 return [b"\x01" + pem] if self.has_key else self._deny()
             if len(payload) != 256:  # of the key; also a password in clear ends here

@@ -18,13 +18,14 @@ class Terminal:
     Args:
         program: the client's path.
         port: of a proxy on this machine.
+        options: more for the client.
     """
 
-    def __init__(self, program: str, port: int) -> None:
+    def __init__(self, program: str, port: int, *options: str) -> None:
         arguments = ["--no-defaults", "--host=127.0.0.1", f"--port={port}", "--user=root@sys#ob1"]
         self._client = find_module("pexpect", "pexpect").spawn(
             program,
-            [*arguments, "--reconnect", "--skip-auto-rehash", "--no-beep", f"--prompt={PROMPT}"],
+            [*arguments, "--reconnect", "--skip-auto-rehash", "--no-beep", f"--prompt={PROMPT}", *options],
             env={**os.environ, "TERM": "dumb"},
             dimensions=(50, 400),
             encoding="utf-8",

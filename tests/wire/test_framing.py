@@ -51,6 +51,19 @@ class FrameTests(SynchronousTestCase):
 
 
 class DeframerTests(SynchronousTestCase):
+    def test_hold(self) -> None:
+        """What is held is for a later call, and the number of the first packet can be seen."""
+        deframer = Deframer()
+        self.assertIsNone(deframer.first_sequence)
+        stream = frame(b"a", 7) + frame(b"b", 8)
+        deframer.hold(stream[:3])
+        self.assertIsNone(deframer.first_sequence)
+        deframer.hold(stream[3:4])
+        self.assertEqual(deframer.first_sequence, 7)
+        self.assertEqual(deframer.receive_one(stream[4:]), Packet(7, b"a"))
+        self.assertEqual(deframer.first_sequence, 8)
+        self.assertEqual(deframer.take_rest(), frame(b"b", 8))
+
     def test_cut_at_every_byte(self) -> None:
         """Wherever the stream is cut in two, the packets are the same."""
         payloads = [b"", b"a", b"\x00" * 300, b"end"]

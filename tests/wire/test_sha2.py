@@ -13,7 +13,7 @@ NONCE = bytes(range(1, 21))
 
 class Sha2Tests(SynchronousTestCase):
     def test_answer(self) -> None:
-        """A server that keeps SHA256(SHA256(password)) finds SHA256(password) in the answer; the NUL is no part of it."""
+        """A server that keeps SHA256(SHA256(password)) finds SHA256(password) in it; the NUL does not count."""
         answer = sha2_answer(b"secret", NONCE)
         self.assertEqual(answer, sha2_answer(b"secret", NONCE + b"\0"))
         kept = sha256(sha256(b"secret").digest()).digest()

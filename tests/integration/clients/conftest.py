@@ -76,14 +76,18 @@ class Entrance:
         with self.server.connect() as root:
             query(root, "DROP DATABASE clients", *(f"DROP USER '{name}'@'%'" for name in ACCOUNTS))
 
+    @property
+    def direct(self) -> dict[str, Any]:
+        """Where the server itself is, as Python's clients want it."""
+        host, _, rest = self.server.address.partition(":")
+        return {"unix_socket": rest} if host == "unix" else {"host": host, "port": int(rest)}
+
     def direct_errors(self, statements: Sequence[str]) -> list[Error]:
         """Return the errors that the server gives `app` directly, by a client that tells all of an error."""
         connector = find_module("mysql.connector", "mysql-connector-python")
-        kind, _, rest = self.server.address.partition(":")
-        where = {"unix_socket": rest} if kind == "unix" else {"host": kind, "port": int(rest)}
         errors = []
         with connector.connect(
-            **where, user="app", password=ACCOUNTS["app"], database="clients", use_pure=True, charset="utf8mb4"
+            **self.direct, user="app", password=ACCOUNTS["app"], database="clients", use_pure=True, charset="utf8mb4"
         ) as connection:
             for statement in statements:
                 with connection.cursor() as cursor, pytest.raises(connector.Error) as caught:
@@ -129,7 +133,8 @@ def start_entrance(server: Server, base: Path, certificate: Path) -> Entrance:
         ((version,),) = query(root, *TABLES, "SELECT VERSION()")
         for name, password in ACCOUNTS.items():
             query(root, f"CREATE USER '{name}'@'%' IDENTIFIED BY '{password}'")
-            query(root, f"GRANT ALL ON clients.* TO '{name}'@'%'")
+            # seekdb wants FILE for LOAD DATA LOCAL, too.
+            query(root, f"GRANT ALL ON clients.* TO '{name}'@'%'", f"GRANT FILE ON *.* TO '{name}'@'%'")
     (base / "odp.toml").write_text(
         # With ids of version 2, CONNECTION_ID() is what KILL PROXYSESSION wants: not all clients know another way.
         "client_session_id_version = 2\n"

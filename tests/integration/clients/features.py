@@ -82,7 +82,7 @@ class Features:
         seen = see("reconnect_after_kill", "SELECT 1", pause=entrance.kill)
         assert seen.error
         assert seen.rows == [["1"]]
-        note(f"{seen.error.code} {seen.error.message}")
+        note(" ".join(str(part) for part in (seen.error.code, seen.error.message) if part))
 
     def test_tls(self, see: See, entrance: Entrance) -> None:
         """A client that checks the certificate connects by TLS, and refuses one of an unknown authority."""
