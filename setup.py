@@ -18,8 +18,11 @@ TEST = [
     *EMBEDDED,
     *TLS,
     *ZSTD,
+    "aiomysql>=0.3",
+    "asyncmy>=0.2.10",
     "cryptography>=42",  # PyMySQL needs it for caching_sha2_password
     "hypothesis>=6.100",
+    "mycli>=2.30",
     "mysql-connector-python>=9",
     "pexpect>=4.9",
     "pip",
@@ -28,6 +31,7 @@ TEST = [
     "pytest>=8",
     "pytest-twisted>=1.14",
     "setuptools>=68",
+    "sqlalchemy>=2",
     "wheel",
 ]
 

@@ -20,6 +20,7 @@ from odptwist.settings import (
     AdminSettings,
     CertificateAccountSettings,
     ClusterSettings,
+    CompressionSettings,
     HealthSettings,
     HistorySettings,
     KillSettings,
@@ -42,6 +43,7 @@ from odptwist.snapshots import (
     ReadPolicy,
     Role,
     RuleAction,
+    ServerCompression,
     TlsMode,
 )
 
@@ -499,6 +501,32 @@ class SettingsTests(SynchronousTestCase):
                 "with another version",
             ),
         )
+
+    def test_compression(self) -> None:
+        """Clients are offered the algorithms that are named, each once; each cluster says what its servers get."""
+        settings = self.load('[compression]\nclients = ["zstd"]\nzlib_level = 9\nzstd_level = 22\n').compression
+        self.assertEqual(settings, CompressionSettings(["zstd"], 9, 22))
+        self.assertEqual(self.load("[compression]\nclients = []\n").compression.clients, [])
+        self.assertEqual(self.load("").compression.clients[0], "zlib")
+        cluster = '[[cluster]]\nname = "{0}"\nserver_compression = "{1}"\n[[cluster.server]]\naddress = "h:1"\n'
+        settings = self.load(cluster.format("a", "preferred"))
+        self.assertIs(settings.clusters[0].server_compression, ServerCompression.PREFERRED)
+        self.assertIs(self.load("").clusters[0].server_compression, ServerCompression.OFF)
+        for text, fault in (
+            ('[compression]\nclients = ["lz4"]', "2: compression.clients[0]: 'lz4': must be one of zlib, zstd"),
+            ('[compression]\nclients = ["zlib", "zlib"]', "2: compression.clients[1]: 'zlib' is there twice"),
+            ("[compression]\nzlib_level = 0", "2: compression.zlib_level: must be from 1 to 9"),
+            ("[compression]\nzstd_level = 23", "2: compression.zstd_level: must be from 1 to 22"),
+            (
+                cluster.format("a", "on"),
+                "3: cluster[0].server_compression: 'on': must be one of off, zlib, zstd, preferred",
+            ),
+            (
+                cluster.format("a", "zlib") + cluster.format("b", "off"),
+                "8: cluster[1].server_compression: another cluster has one of its servers, with another compression",
+            ),
+        ):
+            self.assertEqual(self.faults(text), (f"{self.path}:{fault}",))
 
     def test_certificate_accounts(self) -> None:
         """A name in certificates goes with users; names of hosts are compared without regard to case."""

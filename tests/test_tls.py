@@ -6,6 +6,7 @@ import ssl
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 from attrs import evolve
@@ -134,3 +135,15 @@ class FileTests(SynchronousTestCase):
                 fault = self.assertRaises(ConfigError, ProxyService, MemoryReactorClock(), each)
                 self.assertIn("TLS needs the extra 'tls': pip install 'odptwist[tls]'", str(fault))
             ProxyService(MemoryReactorClock(), Settings())
+
+    def test_rsa_without_the_extra(self) -> None:
+        """What encrypts passwords is made once, when it is needed, and is not there without cryptography."""
+        find: Any = ProxyService(MemoryReactorClock(), Settings()).registry.surroundings.find_password_keys
+        self.addCleanup(find.cache_clear)
+        find.cache_clear()
+        with patch.dict(sys.modules, {"cryptography.hazmat.primitives.asymmetric": None}):
+            sys.modules.pop("odptwist.password_keys", None)
+            self.assertIsNone(find())
+        find.cache_clear()
+        self.assertIsNotNone(find())
+        self.assertIs(find(), find())

@@ -19,7 +19,8 @@ from odptwist.wire.sha2 import CACHING_SHA2_PASSWORD, FULL_AUTHENTICATION, SHA25
 
 DIALOG: Final = "dialog"
 """MariaDB's plugin for PAM. Its questions after the first begin with their kind, 2 to 5, and with no byte before it."""
-_ALWAYS_CLEAR: Final = frozenset(("mysql_clear_password", DIALOG))
+# The last one sends a token that is as good as a password.
+_ALWAYS_CLEAR: Final = frozenset(("mysql_clear_password", DIALOG, "authentication_openid_connect_client"))
 
 
 class QuestionGuard:
@@ -49,7 +50,10 @@ class QuestionGuard:
         """
         first = payload[:1]
         if first == b"\x01" or (self.plugin == DIALOG and first != b"\xfe"):
-            return self.plugin == CACHING_SHA2_PASSWORD and payload == FULL_AUTHENTICATION
+            # Some clients look at the beginning only, or send the password whatever more a server says.
+            return self.plugin == SHA256_PASSWORD or (
+                self.plugin == CACHING_SHA2_PASSWORD and payload.startswith(FULL_AUTHENTICATION)
+            )
         if first == b"\x02":
             factor = parse_auth_next_factor(payload)
             self.plugin, self.nonce = factor.plugin, factor.data

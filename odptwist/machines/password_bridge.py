@@ -20,7 +20,7 @@ from collections.abc import Callable
 from enum import Enum, unique
 from typing import Final, Protocol
 
-from odptwist.errors import SqlError
+from odptwist.errors import MalformedPacket, SqlError
 from odptwist.machines.clear_text import QuestionGuard, insecure
 from odptwist.machines.effects import Answered, Ask
 from odptwist.wire.handshake import AuthMoreData, parse_auth_more_data
@@ -65,7 +65,7 @@ class _Due(Enum):
 class PasswordBridge:
     """Follows what a server asks in one login, and what the client answers."""
 
-    __slots__ = ("_due", "_find_keys", "_guard", "_keys", "_password")
+    __slots__ = ("_due", "_find_keys", "_guard", "_keys", "_password", "_unanswered")
 
     _keys: PasswordKeys  # there from the first question on that needs it
 
@@ -74,6 +74,7 @@ class PasswordBridge:
         self._guard = QuestionGuard()
         self._due = _Due.ANYTHING
         self._password = b""
+        self._unanswered = False
 
     @property
     def factors(self) -> int:
@@ -90,8 +91,11 @@ class PasswordBridge:
 
         Raises:
             SqlError: the login cannot go on without laying the password open.
-            WireError: the question cannot be read.
+            WireError: the question cannot be read, or is not its turn.
         """
+        if self._unanswered:
+            # What the client has on its way would be taken for the answer to this one, and might go on in clear.
+            raise MalformedPacket("another question, before the password that the server has asked for")
         if self._due is _Due.SERVER_KEY:
             password, self._password = self._password, b""
             self._due = _Due.ANYTHING
@@ -101,12 +105,9 @@ class PasswordBridge:
         if payload[:1] != b"\x01":  # the method before is done with
             self._due = _Due.ANYTHING
         if wants_password:
-            if client_secure is not server_secure:
-                self._keys = self._some_keys(client_secure)
-            if client_secure:
-                self._due = _Due.ANYTHING if server_secure else _Due.CLEAR_TEXT
-            else:
-                self._due = _Due.KEY_REQUEST if server_secure else _Due.NOTHING_CLEAR
+            if self._due is not _Due.NOTHING_CLEAR:  # else it is the key that the client has asked for
+                self._due = self._due_over(client_secure, server_secure)
+            self._unanswered = True
         return Ask(payload)
 
     def answered(self, payload: bytes) -> Ask | Answered:
@@ -115,7 +116,7 @@ class PasswordBridge:
         Raises:
             SqlError: it would lay the password open, or nobody can read it.
         """
-        due = self._due
+        due, self._unanswered = self._due, False
         if due is _Due.ANYTHING or payload in EMPTY_PASSWORDS:
             return Answered(payload)
         key_request = KEY_REQUESTS[self._guard.plugin]
@@ -130,17 +131,21 @@ class PasswordBridge:
             if payload != key_request:
                 raise _denied("a password without TLS must be encrypted with the public key that the proxy gives out")
             self._due = _Due.CIPHERTEXT
+            self._unanswered = True
             return Ask(AuthMoreData(self._keys.public_key).encode())
         if payload != key_request and len(payload) < _SHORTEST_CIPHERTEXT:
             raise insecure(self._guard.plugin, False, False)
         self._due = _Due.NOTHING_CLEAR  # a client with a secure link may ask for the key all the same
         return Answered(payload)
 
-    def _some_keys(self, client_secure: bool) -> PasswordKeys:
+    def _due_over(self, client_secure: bool, server_secure: bool) -> _Due:
+        if client_secure is server_secure:
+            return _Due.ANYTHING if client_secure else _Due.NOTHING_CLEAR
         keys = self._find_keys()
         if keys is None:
-            raise insecure(self._guard.plugin, client_secure, not client_secure)
-        return keys
+            raise insecure(self._guard.plugin, client_secure, server_secure)
+        self._keys = keys
+        return _Due.CLEAR_TEXT if client_secure else _Due.KEY_REQUEST
 
     def _encrypt(self, public_key: bytes, password: bytes) -> bytes:
         try:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol, TypeVar
 
-from odptwist.errors import TooManyConnections
+from odptwist.errors import CloseReason, TooManyConnections
 from odptwist.identity import PROXY_TENANT, Identity
 from odptwist.sessions.peer import Peer
 from odptwist.sessions.surroundings import Limits, Surroundings
@@ -22,6 +22,9 @@ K = TypeVar("K")
 
 RESERVE: Final = 3
 """Connections beyond the limits for the proxy's own accounts; who else has one loses it by saying its name."""
+# Seconds in which whoever has a place of the reserve says its name, if others wait for it: else three clients that say
+# nothing would keep administrators out.
+_PATIENCE: Final = 1.0
 
 
 class Guest(Protocol):
@@ -34,8 +37,12 @@ class Guest(Protocol):
 
     surroundings: Surroundings
     peer: Peer
+    began: float
     counted_host: str | None
     counted_user: Identity | None
+
+    def drop(self, reason: CloseReason, detail: str = "") -> None:
+        """End now."""
 
 
 class Admission:
@@ -142,7 +149,13 @@ class Admission:
     def _set_aside(self, guest: Guest, refusal: TooManyConnections) -> None:
         """Give a client a place of the reserve, until it says its name; raises the refusal if there is none."""
         if len(self._beyond) >= RESERVE:
-            raise self._refuse(refusal)
+            now = guest.surroundings.reactor.seconds()
+            silent = (each for each in self._beyond if each.counted_user is None and now - each.began > _PATIENCE)
+            longest = next(silent, None)
+            if longest is None:
+                raise self._refuse(refusal)
+            self.leave(longest)
+            longest.drop(CloseReason.TOO_MANY_CONNECTIONS, "it did not say its name, and others wait for its place")
         self._beyond[guest] = refusal
 
     def _refuse(self, refusal: TooManyConnections) -> TooManyConnections:

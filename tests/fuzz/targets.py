@@ -35,6 +35,7 @@ from odptwist.wire.handshake import (
     Greeting,
     HandshakeResponse,
     parse_auth_more_data,
+    parse_auth_next_factor,
     parse_auth_switch_request,
     parse_change_user,
     parse_greeting,
@@ -99,7 +100,7 @@ def packets(data: bytes) -> None:
     again(payload, parse_handshake_response, HandshakeResponse.encode)
     again(payload, lambda text: parse_change_user(text, capabilities), lambda value: value.encode(capabilities))
     again(payload, parse_column_definition, ColumnDefinition.encode)
-    for parse in (parse_auth_switch_request, parse_auth_more_data, parse_err, parse_eof):
+    for parse in (parse_auth_switch_request, parse_auth_next_factor, parse_auth_more_data, parse_err, parse_eof):
         with suppress(WireError):
             parse(payload)
     with suppress(WireError):

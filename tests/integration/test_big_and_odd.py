@@ -134,7 +134,7 @@ def test_many_columns(count: int, connect: Connect) -> None:
 
 
 def test_many_columns_of_a_scripted_server(start_proxy: Callable[..., Proxy]) -> None:
-    """10,000 columns pass where every byte of them comes alone."""
+    """10,000 columns pass in the old framing, with an exchange after them."""
     wide = Table(tuple(Column(f"c{n}", ColumnType.LONGLONG) for n in range(10_000)), (tuple(range(10_000)),))
     peer = ScriptedServerProcess()
     try:

@@ -194,6 +194,26 @@ class ReserveTests(SynchronousTestCase):
             self.house.turn()
         self.assertEqual(self.house.attempts, 0)
 
+    def test_silent_clients(self) -> None:
+        """Those who say nothing for a second make room for who comes then, the first of them first; he is served."""
+        silent = []
+        for _ in range(RESERVE):
+            silent.append(self.house.connect())
+            self.house.reactor.advance(0.1)
+        self.assertEqual(self.house.connect().payloads(), [TOO_MANY])
+        self.house.reactor.advance(0.75)
+        first, second = self.administrator(), self.house.connect()
+        self.assertEqual(first.payloads()[0][0], 0)
+        self.assertEqual(second.payloads(), [TOO_MANY])
+        self.house.turn()
+        self.assertEqual([each.wire.ended for each in silent], ["aborted", None, None])
+        self.house.reactor.advance(10)
+        for _ in range(RESERVE - 1):
+            self.assertEqual(self.administrator().payloads()[0][0], 0)
+        self.assertEqual(self.house.connect().payloads(), [TOO_MANY])
+        self.house.turn()
+        self.assertEqual(len(self.house.registry), 1 + RESERVE)
+
     def test_wrong_password(self) -> None:
         """Who only says that he is an administrator leaves the reserve as he came."""
         for _ in range(2 * RESERVE):

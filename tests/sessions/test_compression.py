@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from odptwist.sessions.compression import Compression
 from odptwist.sessions.transport import BUFFER_SIZE
-from odptwist.snapshots import Address, Algorithm, Privileges
+from odptwist.snapshots import Address, Algorithm, Privileges, Role
 from odptwist.wire import constants as c
 from odptwist.wire.compression import ALGORITHMS
 from odptwist.wire.constants import CLIENT_COMPRESS, CLIENT_ZSTD_COMPRESSION, COM_QUERY
@@ -323,6 +323,29 @@ class ExchangeTests(Compressing):
         self.assertEqual(end.payloads(0), [b"\x03SELECT @a"])
         end.send(result([[b"1"]]), 1)
         self.assertEqual(len(client.packets()), 5)
+
+    def test_between_two_servers(self) -> None:
+        """A session moves from a server that compresses to one that does not, and back."""
+        self.house = House(roles=(Role.PRIMARY, Role.REPLICA))
+        self.offer(ZLIB, servers={SERVER: (ZLIB,), OTHER: (ZLIB,)})
+        client, primary = self.log_in(CLIENT_COMPRESS, ZLIB)
+        here, there = CompressedEnd(client), CompressedEnd(primary)
+        here.send(SELECT)
+        replica = self.accept()
+        for _ in range(3):
+            self.assertEqual(replica.payloads(), [b"\x03SELECT 1"])
+            replica.row()
+            self.assertEqual(len(here.packets()), 5)
+            self.house.turn()
+            here.send(SELECT)
+        replica.packets()
+        replica.row()
+        here.packets()
+        for _ in range(3):
+            here.send(frame(b"\x03UPDATE t SET a = 1", 0))
+            self.assertEqual(there.payloads(0), [b"\x03UPDATE t SET a = 1"])
+            there.send(frame(OK.encode(CAPABILITIES), 1), 1)
+            self.assertEqual(len(here.packets()), 1)
 
 
 class EndTests(Compressing):

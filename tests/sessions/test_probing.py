@@ -280,9 +280,9 @@ class ProberTests(SynchronousTestCase):
         server = self.house.accept()
         server.greet()
         server.packets()
-        server.send(frame(AuthSwitchRequest("caching_sha2_password", b"b" * 20 + b"\0").encode(), 2))
+        server.send(frame(AuthSwitchRequest("client_ed25519", b"b" * 32).encode(), 2))
         self.assertEqual((self.standing().failures, self.standing().role), (0, Role.UNKNOWN))
-        self.assertIn("caching_sha2_password", errors[0])
+        self.assertIn("client_ed25519", errors[0])
 
     def test_a_bug_in_an_examination(self) -> None:
         """It is logged, and the next probe comes all the same."""

@@ -6,6 +6,7 @@ versions and the day.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
@@ -90,7 +91,8 @@ class _Notes:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    # A connection id is another one in each run.
+    return re.sub(r"\d{7,}", "N", " ".join(text.split()).replace("|", "\\|"))
 
 
 def _row(*cells: str) -> str:
@@ -110,7 +112,7 @@ def make_page(outcomes: Iterable[Outcome], setting: Mapping[str, str], day: date
         day: of the run.
     """
     found = {(each.client, each.feature, each.server): each for each in outcomes}
-    clients = sorted({client for client, _, _ in found}, key=str.casefold)
+    clients = sorted({client for client, feature, _ in found if feature in FEATURES}, key=str.casefold)
     versions = {each.client: each.version for each in found.values() if each.version}
     servers = {each.server: each.server_version for each in found.values() if each.server_version}
     notes = _Notes()

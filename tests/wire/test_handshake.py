@@ -30,12 +30,14 @@ from odptwist.wire.framing import Deframer, frame
 from odptwist.wire.handshake import (
     Attribute,
     AuthMoreData,
+    AuthNextFactor,
     AuthSwitchRequest,
     ChangeUser,
     Greeting,
     HandshakeResponse,
     is_ssl_request,
     parse_auth_more_data,
+    parse_auth_next_factor,
     parse_auth_switch_request,
     parse_change_user,
     parse_greeting,
@@ -299,11 +301,16 @@ class AuthenticationTests(SynchronousTestCase):
         self.assertEqual(parse_auth_switch_request(b"\xfe"), AuthSwitchRequest("mysql_old_password", b""))
 
     @relaxed
-    @given(st.builds(AuthSwitchRequest, names, any_bytes), st.builds(AuthMoreData, any_bytes))
-    def test_round_trip(self, switch: AuthSwitchRequest, more: AuthMoreData) -> None:
+    @given(
+        st.builds(AuthSwitchRequest, names, any_bytes),
+        st.builds(AuthMoreData, any_bytes),
+        st.builds(AuthNextFactor, names, any_bytes),
+    )
+    def test_round_trip(self, switch: AuthSwitchRequest, more: AuthMoreData, factor: AuthNextFactor) -> None:
         """Every switch and every further step reads back as itself."""
         self.assertEqual(parse_auth_switch_request(switch.encode()), switch)
         self.assertEqual(parse_auth_more_data(more.encode()), more)
+        self.assertEqual(parse_auth_next_factor(factor.encode()), factor)
 
     @many
     @given(st.one_of(any_bytes, any_bytes.map(b"\xfe".__add__)))
@@ -311,6 +318,7 @@ class AuthenticationTests(SynchronousTestCase):
         """Any bytes are a step of a login or a WireError."""
         raises_only_wire_errors(parse_auth_switch_request, payload)
         raises_only_wire_errors(parse_auth_more_data, payload)
+        raises_only_wire_errors(parse_auth_next_factor, payload)
 
 
 CHANGE = ChangeUser(

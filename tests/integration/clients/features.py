@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import ClassVar
 
-import pytest
-
 from tests.integration.clients.conftest import Entrance, See
-from tests.support.clients import Client
+from tests.support.clients import Address, Client
+from tests.support.meter import Meter
 
 LARGE = 40_000
 """Rows of the large result; each has 1000 bytes of text."""
@@ -94,7 +92,10 @@ class Features:
         assert cipher.startswith("TLSv1.")
         assert see("tls", "SELECT 1", ca=entrance.other_ca).error
 
-    @pytest.mark.skipif(find_spec("odptwist.wire.compression") is None, reason="the proxy does not compress")
-    def test_compression(self, see: See) -> None:
-        """A client that compresses gets a large result whole."""
-        assert see("compression", "SELECT id, text FROM large").rows == [[str(LARGE), str(LARGE * 1000)]]
+    def test_compression(self, see: See, address: Address) -> None:
+        """A client that compresses gets a large result whole, in a small part of the bytes."""
+        with Meter(address.port) as meter:
+            seen = see("compression", "SELECT id, text FROM large", port=meter.port)
+        assert seen.error is None
+        assert seen.rows == [[str(LARGE), str(LARGE * 1000)]]
+        assert meter.sent < LARGE * 1000 // 10

@@ -20,7 +20,7 @@ from tests.support.clients import PATIENCE, Address, Client, Pause
 from tests.support.servers import find_module
 
 PROMPT = "odp> "
-SETTINGS = "[main]\ntable_format = jsonl\nenable_pager = False\ntiming = False\n"
+SETTINGS = "[main]\ntable_format = jsonl\nenable_pager = False\ntiming = False\ndestructive_warning = False\n"
 CONTROL = re.compile(r"\x1b\[[?\d;]*[a-zA-Z]|\r")
 ERROR = re.compile(r"^\(\d+, .*\)$", re.MULTILINE)
 

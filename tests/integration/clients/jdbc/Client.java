@@ -69,7 +69,11 @@ final class Client {
             }
             return quote(digits.toString());
         }
-        return quote(found.getString(column));
+        String text = found.getString(column);
+        if (type == Types.TIME && text != null) {
+            text = text.replaceFirst("\\.0+$", ""); // version 2 adds it to the values of prepared statements
+        }
+        return quote(text);
     }
 
     private static List<String> rows(ResultSet found) throws SQLException {
