@@ -137,7 +137,7 @@ class ClientSession(Showing):
     def begin_login(self) -> None:
         """Greet, because it is known where the client comes from, or nothing more is awaited."""
         if self._login is not None and self._is_let_in(self._keeper.admission.locate):
-            self.run(self._login.greet())
+            self._login.begin()
 
     def _is_let_in(self, ask: Callable[[ClientSession], None]) -> bool:
         """Ask whether the client may come in, and end with an ERR in the place of the greeting if not."""

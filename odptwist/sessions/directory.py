@@ -110,7 +110,7 @@ class Directory:
     async def _processes(self, asker: Asker, full: bool) -> Table:
         own = self._sessions.get(asker.cs_id)
         server = (own.bound or next(iter(own.pool), None)) if own is not None else None
-        if server is None:
+        if own is None or server is None:
             raise server_lost("SHOW PROCESSLIST needs a live server session: run another statement first")
         owners = await self._owners(asker, server.address)
         try:
@@ -119,7 +119,7 @@ class Directory:
             raise server_lost(str(fault)) from fault
         # Sessions came and went meanwhile: a row of one that may not be seen must not look like a stranger's.
         owners.update(await self._owners(asker, server.address))
-        return tell_processes(processes, self.surroundings.ids, owners)
+        return tell_processes(processes, self.surroundings.ids, owners, server.server_sessid, own.text)
 
     async def _owners(self, asker: Asker, address: Address) -> dict[int, Owned]:
         """Return whose the server sessions at a server are, by connection id."""

@@ -128,12 +128,19 @@ class Login:
         self._answer: Deferred[bytes] | None = None
         self._over = False
 
-    async def greet(self) -> None:
+    def begin(self) -> None:
         """Greet, as soon as it is known what the servers can do."""
-        clusters = self._surroundings.clusters
-        if clusters.promise() is None:
-            await self._surroundings.probe()
-        traits = clusters.promise() or _UNHEARD
+        traits = self._surroundings.clusters.promise()
+        if traits is None:
+            self._session.run(self._find_out())
+        else:
+            self._greet(traits)
+
+    async def _find_out(self) -> None:
+        await self._surroundings.probe()
+        self._greet(self._surroundings.clusters.promise() or _UNHEARD)
+
+    def _greet(self, traits: ServerTraits) -> None:
         self._promised = (traits.capabilities & PASSED_ON) | CLIENT_LONG_PASSWORD
         if not self._surroundings.limits.local_infile:
             self._promised &= ~CLIENT_LOCAL_FILES
@@ -219,7 +226,7 @@ class Login:
             identity = identify(response.user, surroundings.clusters, session.peer.host)
             session.become(identity)
             check_certificate(surroundings, identity, session.certificate, session.peer.host)
-            if response.auth_response in EMPTY_PASSWORDS:
+            if response.auth_response and response.auth_response in EMPTY_PASSWORDS:
                 response = evolve(response, auth_response=b"")
             if identity.tenant == PROXY_TENANT:
                 await self._admit(machine, identity, response)
@@ -247,7 +254,8 @@ class Login:
             self._refuse(err_for(fault).encode(), CloseReason.SERVER_UNREACHABLE, str(fault))
         else:
             self._over = True
-            plan = evolve(plan, asked=machine.asked, key=key if self._bridge.factors == 1 else None)
+            if machine.asked:
+                plan = evolve(plan, asked=True, key=key if self._bridge.factors == 1 else None)
             session.logged_in(plan, opened, machine.accept(opened.ok), self._deframer.take_rest())
 
     async def _admit(self, machine: ClientLogin, identity: Identity, response: HandshakeResponse) -> None:

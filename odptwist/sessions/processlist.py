@@ -64,17 +64,21 @@ async def ask_processes(session: ServerSession, full: bool) -> ResultReader:
     return reader
 
 
-def tell_processes(processes: ResultReader, ids: SessionIds, owners: Mapping[int, Owned]) -> Table:
+def tell_processes(
+    processes: ResultReader, ids: SessionIds, owners: Mapping[int, Owned], asking: int, statement: str
+) -> Table:
     """Return a server's processes as clients of this proxy know them.
 
     Args:
         processes: as the server tells them.
         ids: of this proxy's client sessions.
         owners: of its server sessions at this server, by connection id.
+        asking: the connection id of the server session that was asked.
+        statement: what its client has asked in; the server knows it in the proxy's words, and clients look for theirs.
     """
     columns = tuple(map(_column, processes.columns))
     places = {column.name.lower(): place for place, column in enumerate(columns)}
-    at_id, at_host = places.get("id"), places.get("host")
+    at_id, at_host, at_statement = places.get("id"), places.get("host"), places.get("info")
     rows = []
     for raw in processes.rows:
         row = list(_values(columns, raw))
@@ -89,6 +93,8 @@ def tell_processes(processes: ResultReader, ids: SessionIds, owners: Mapping[int
                 row[at_id] = owned.client.cs_id
                 if at_host is not None:
                     row[at_host] = _host(owned.client.peer)
+            if number == asking and at_statement is not None:
+                row[at_statement] = statement
         rows.append(tuple(row))
     return Table(columns, tuple(rows))
 
