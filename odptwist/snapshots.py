@@ -224,7 +224,8 @@ class ClientSessionSnapshot:
     command that runs now or ran last, as SHOW PROCESSLIST does; empty before the first. `being_killed` says that it
     ends with its transaction or statement. `bytes_in` came from the client and `bytes_out` went to it, after the login;
     `statements` counts the commands that were answered or are in flight. `client` and `client_version` are what the
-    client's library calls itself. `cipher` is the TLS version and cipher of its connection, empty without TLS.
+    client's library calls itself. `cipher` is the TLS version and cipher of its connection, empty without TLS;
+    `compression` is how that is compressed, empty if it is not.
     """
 
     proxy_sessid: int
@@ -258,6 +259,7 @@ class ClientSessionSnapshot:
     client: str = ""
     client_version: str = ""
     cipher: str = ""
+    compression: str = ""
 
     @property
     def activity(self) -> str:

@@ -20,7 +20,7 @@ from odptwist.sessions.arrival import Arrival
 from odptwist.sessions.choice import Choice
 from odptwist.sessions.commands import look
 from odptwist.sessions.compression import compress_client
-from odptwist.sessions.cures import expect_eof
+from odptwist.sessions.cures import expect_eof, expect_state_change
 from odptwist.sessions.dialogue import LoginPlan
 from odptwist.sessions.encryption import explain
 from odptwist.sessions.grants import told_privileges
@@ -40,7 +40,10 @@ from odptwist.sessions.transport import watch_peer
 from odptwist.snapshots import EndedSession, HeaderPolicy, SessionKind
 from odptwist.wire.constants import (
     CLIENT_DEPRECATE_EOF,
+    CLIENT_SESSION_TRACK,
     COM_CHANGE_USER,
+    COM_INIT_DB,
+    COM_QUERY,
     COM_SET_OPTION,
     SERVER_STATUS_AUTOCOMMIT,
     SERVER_STATUS_IN_TRANS,
@@ -269,6 +272,10 @@ class ClientSession(Showing):
         if command[4] == COM_SET_OPTION:
             if not server.agreed & CLIENT_DEPRECATE_EOF:
                 expect_eof(server)
+            return command
+        if command[4] == COM_QUERY or command[4] == COM_INIT_DB:
+            if server.agreed & (CLIENT_DEPRECATE_EOF | CLIENT_SESSION_TRACK) == CLIENT_SESSION_TRACK:
+                expect_state_change(server)
             return command
         return super().dress(server, command)
 

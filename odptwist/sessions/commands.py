@@ -305,6 +305,7 @@ def _change_user(session: Commander, command: bytes) -> None:
 def _forward_with(session: Commander, effects: Effects, several: bool = False, changed: bytes | None = None) -> None:
     """Send the command on, and learn what it leaves behind; of several statements, one may fail after others."""
     sent = _taken(session, changed)
+    session.dressing = bool(effects)
     session.forward(sent, partial(_learn, session.state, effects, several) if effects else None)
 
 

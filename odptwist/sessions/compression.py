@@ -114,6 +114,11 @@ def compress_server(session: Compressing, how: Compressed) -> None:
     _Layer(session, how, ServerNumbering())
 
 
+def compression_of(transport: Any) -> str:
+    """Return how what a session writes to its transport is compressed, empty if it is not."""
+    return transport.algorithm.value if isinstance(transport, _Layer) else ""
+
+
 class _Layer:
     """Takes its place between a session and its transport when it is made."""
 
@@ -129,10 +134,12 @@ class _Layer:
         "_stopped",
         "_transport",
         "_turn",
+        "algorithm",
     )
 
     def __init__(self, session: Compressing, how: Compressed, numbering: Numbering) -> None:
         self._transport = transport = session.transport
+        self.algorithm = how.algorithm
         self._session = session
         self._numbering = numbering
         self._compressor = Compressor(how.algorithm, how.level)

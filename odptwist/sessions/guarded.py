@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from odptwist.errors import SqlError, WireError
+from odptwist.errors import OdpError
 from odptwist.machines.clear_text import QuestionGuard
 from odptwist.machines.server_login import unmasked
 from odptwist.sessions.inbox import DIALOGUE_LIMIT
@@ -16,7 +16,7 @@ _QUESTIONS = (b"\xfe", b"\x01")
 def guard_login(server: ServerSession, client_secure: bool, host: str) -> None:
     """Look at what a server session says next, until it has said OK or ERR.
 
-    A question that must not reach the client becomes an error for it, and the end of the server session, which waits
+    A question that must not reach the client, or that cannot be read, becomes an error for it, and the end of the server session, which waits
     for an answer. `host` is the client's, for a refusal that hides it.
     """
     guard, deframer = QuestionGuard(), Deframer(DIALOGUE_LIMIT)
@@ -25,6 +25,7 @@ def guard_login(server: ServerSession, client_secure: bool, host: str) -> None:
         ServerSession.dataReceived(server, data)
 
     def received(data: bytes) -> None:
+        packet = None
         try:
             packet = deframer.receive_one(data)
             while packet is not None:
@@ -35,14 +36,17 @@ def guard_login(server: ServerSession, client_secure: bool, host: str) -> None:
                     return
                 guard.check(packet.payload, client_secure, server.is_secure)
                 pass_on(frame(packet.payload, packet.sequence))
+                packet = None
                 packet = deframer.receive_one(b"")
-        except SqlError as refusal:
+        except OdpError as fault:
+            if packet is None:
+                del server.dataReceived
+                pass_on(deframer.take_rest())  # whoever follows the exchange finds the same fault
+                return
+            # Also a question that cannot be read: some clients look at its beginning only.
             server.dataReceived = lambda data: None  # type: ignore[method-assign]
             server.transport.abortConnection()
-            pass_on(frame(err_for(refusal).encode(), packet.sequence if packet is not None else 1))
-        except WireError:
-            del server.dataReceived
-            pass_on(deframer.take_rest())  # whoever follows the exchange finds the same fault
+            pass_on(frame(err_for(fault).encode(), packet.sequence))
 
     # As `expect_reply`: only this exchange pays for it.
     server.dataReceived = received  # type: ignore[method-assign]

@@ -30,6 +30,7 @@ from odptwist.sessions.server import ServerSession
 from odptwist.snapshots import Purpose
 from odptwist.wire.constants import (
     COM_CHANGE_USER,
+    COM_INIT_DB,
     COM_QUERY,
     COM_REGISTER_SLAVE,
     COM_SET_OPTION,
@@ -45,7 +46,7 @@ _NEUTRAL = Kind.NEUTRAL
 _STAYS = Classification(Kind.LAST, None)
 _LEAVES = Classification(Kind.NEUTRAL, None)
 _BEGIN = re.compile(rb"\s*+(?:begin|start)(?!\w)", re.IGNORECASE)
-_DRESSED = frozenset((COM_CHANGE_USER, COM_SET_OPTION))
+_DRESSED = frozenset((COM_CHANGE_USER, COM_SET_OPTION, COM_QUERY, COM_INIT_DB))
 _LEAVING = frozenset((COM_CHANGE_USER, COM_REGISTER_SLAVE, COM_SET_OPTION))
 # A command of at most this size is kept while it runs, to be sent once more if its server is lost or refuses it.
 _AGAIN_LIMIT = 64 * 1024
@@ -76,7 +77,7 @@ class Holding(Reaching):
         statement = None
         if self.binary is not None:
             try:
-                self.dressing = self.binary.begin(command) or command[4] in _DRESSED
+                self.dressing = self.binary.begin(command) or (self.dressing and command[4] in _DRESSED)
             except SqlError as refusal:
                 self.counts.answers += 1
                 self.refuse_exchange(refusal)

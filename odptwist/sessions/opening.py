@@ -43,8 +43,9 @@ _log = Logger()
 _TROUBLE = (ServerUnreachable, ServerSessionLost, WireError)
 # Without CLIENT_NO_SCHEMA: MariaDB takes it at its word and does not see the `mysql.` of `mysql.user`.
 _OWN = CLIENT_LONG_PASSWORD | CLIENT_PROTOCOL_41 | CLIENT_TRANSACTIONS | CLIENT_SECURE_CONNECTION | CLIENT_PLUGIN_AUTH
+_HOST_BLOCKED = 1129
 # Too many connections, shutdown in progress, host blocked: the server's trouble, not the account's.
-NO_ROOM = frozenset((1040, 1053, 1129))
+NO_ROOM = frozenset((1040, 1053, _HOST_BLOCKED))
 
 
 @frozen
@@ -121,7 +122,9 @@ async def try_servers(
             if parse_err(refused.payload).code not in NO_ROOM:
                 raise
             refusal, fault = refused, parse_err(refused.payload).message
-            surroundings.clusters.failed(address, fault)
+            # The blocked host is the client's where a PROXY header tells it: others are let in.
+            if parse_err(refused.payload).code != _HOST_BLOCKED or address not in surroundings.server_headers:
+                surroundings.clusters.failed(address, fault)
         except _TROUBLE as trouble:
             fault = str(trouble)
             # What a client can bring about must not count against the server: a login that cannot be, and one that the

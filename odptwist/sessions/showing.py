@@ -9,6 +9,7 @@ from functools import cache
 from odptwist.identity import Identity
 from odptwist.interfaces import IStatements
 from odptwist.machines.certificates import ClientCertificate
+from odptwist.sessions.compression import compression_of
 from odptwist.sessions.grants import read_privileges
 from odptwist.sessions.holding import Holding
 from odptwist.sessions.login import Login
@@ -148,6 +149,7 @@ class Showing(Holding):
             client_version=client_version,
             using_ssl=bool(self.cipher),
             cipher=self.cipher,
+            compression=compression_of(self.transport),
         )
 
     @property

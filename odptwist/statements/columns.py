@@ -104,6 +104,7 @@ SESSION_COLUMNS = (
     _text("client", lambda session: session.client),
     _text("client_version", lambda session: session.client_version),
     _text("cipher", lambda session: session.cipher),
+    _text("compression", lambda session: session.compression),
     _text("statement", lambda session: session.statement),
 )
 """All columns, in the order of SHOW FULL PROXYSESSION."""

@@ -199,8 +199,13 @@ def _read_vectors(header: bytes, start: int) -> bytes:
     """Return the vectors of a header that are worth keeping; `MalformedPacket` if its checksum is wrong (2.2.3)."""
     vectors = header[start:]
     kept = []
+    summed = False
     for at, end in _walk(vectors):
         if vectors[at] == TLV_CRC32C:
+            if summed:
+                # Anybody can send a header, and one with many right checksums would take seconds.
+                raise MalformedPacket("PROXY header: two checksums")
+            summed = True
             told = vectors[at + 3 : end]
             unsummed = header[: start + at + 3] + bytes(len(told)) + header[start + end :]
             if told != crc32c(unsummed).to_bytes(4, "big"):

@@ -42,7 +42,7 @@ MIB = 1 << 20
 def proxy(request: pytest.FixtureRequest, server: Server, directory: Callable[[], Path]) -> Iterator[Proxy]:
     """Return a proxy that offers compression to clients, and compresses with its server or not.
 
-    `test.many` on its server has 2,000 rows.
+    `test.thousands` on its server has 2,000 rows.
     """
     base = directory()
     (base / "odp.toml").write_text(settings(server, f'server_compression = "{request.param}"'))
@@ -50,8 +50,12 @@ def proxy(request: pytest.FixtureRequest, server: Server, directory: Callable[[]
     try:
         with server.connect() as root:
             query(root, "CREATE DATABASE IF NOT EXISTS test", "SET GLOBAL max_allowed_packet = 134217728")
-            query(root, "DROP TABLE IF EXISTS test.many", "CREATE TABLE test.many (a INT)")
-            query(root, f"INSERT INTO test.many VALUES {', '.join(f'({number})' for number in range(2000))}", "COMMIT")
+            query(root, "DROP TABLE IF EXISTS test.thousands", "CREATE TABLE test.thousands (a INT)")
+            query(
+                root,
+                f"INSERT INTO test.thousands VALUES {', '.join(f'({number})' for number in range(2000))}",
+                "COMMIT",
+            )
         yield running
     finally:
         running.stop()
@@ -172,7 +176,10 @@ def test_results(client: CompressedClient) -> None:
         assert client.query(f"SELECT REPEAT('x', {size})").rows == [(b"x" * size,)]
     assert client.channel is not None
     assert client.channel.raw < MIB
-    rows = client.query("SELECT REPEAT('y', 500) FROM many").rows
+    assert client.greeting is not None
+    found = client.query(f"SELECT compression FROM proxysession WHERE Id = {client.greeting.thread_id}").rows
+    assert found in ([(b"zlib",)], [(b"zstd",)])
+    rows = client.query("SELECT REPEAT('y', 500) FROM thousands").rows
     assert rows == [(b"y" * 500,)] * 2000
     error = client.query("SELECT nothing").error
     assert error is not None
@@ -350,7 +357,9 @@ def test_kill_while_it_stalls(proxy: Proxy) -> None:
         victim.login(USER)
         assert victim.greeting is not None
         # Of random bytes, since others are so small when compressed that nothing stalls.
-        victim.send(bytes((COM_QUERY,)) + b"SELECT REPEAT(MD5(RAND()), 2), MD5(RAND()) FROM test.many a, test.many b")
+        victim.send(
+            bytes((COM_QUERY,)) + b"SELECT REPEAT(MD5(RAND()), 2), MD5(RAND()) FROM test.thousands a, test.thousands b"
+        )
         wait_until(Stall(victim).lasts, what="a stall")
         start = time.monotonic()
         query(admin, f"KILL PROXYSESSION {victim.greeting.thread_id}")
@@ -365,7 +374,7 @@ def test_kill_while_it_streams(proxy: Proxy) -> None:
     with proxy.connect() as admin, CompressedClient(proxy.port) as victim:
         victim.login(USER)
         assert victim.greeting is not None
-        victim.send(bytes((COM_QUERY,)) + b"SELECT REPEAT('x', 1000) FROM test.many a, test.many b")
+        victim.send(bytes((COM_QUERY,)) + b"SELECT REPEAT('x', 1000) FROM test.thousands a, test.thousands b")
         for _ in range(100):
             victim.read_packet()
         query(admin, f"KILL PROXYSESSION {victim.greeting.thread_id}")

@@ -11,7 +11,7 @@ from odptwist.machines.server_login import PASSED_ON
 from odptwist.wire import constants as c
 from odptwist.wire.framing import frame
 from odptwist.wire.handshake import Attribute, HandshakeResponse, parse_greeting, parse_handshake_response
-from odptwist.wire.responses import Eof, Err, Ok, parse_err
+from odptwist.wire.responses import Eof, Err, Ok, OtherChange, StateChange, VariableChanged, parse_err, parse_ok
 from tests.support.house import CAPABILITIES, ClientPeer, House, ServerPeer
 
 NEEDED = c.CLIENT_PROTOCOL_41 | c.CLIENT_SECURE_CONNECTION | c.CLIENT_PLUGIN_AUTH
@@ -281,6 +281,74 @@ class SeveralStatementsTests(SynchronousTestCase):
         self.server.send(frame(b"\x00\1\0\0\0\0\0\0\0\0\0\0", 1))
         self.client.packets()
         self.assertEqual(self.set_option(ON)[0][0], 0xFE)
+
+
+class StateChangeTests(SynchronousTestCase):
+    """What session tracking tells of a change of the session's state."""
+
+    SEEKDB = OtherChange(c.SESSION_TRACK_STATE_CHANGE, b"\x011")
+    OTHERS = OtherChange(c.SESSION_TRACK_STATE_CHANGE, b"1")
+    NAMES = VariableChanged("character_set_client", "utf8mb4")
+
+    def setUp(self) -> None:
+        """Let a client in whose server tracks the session, and sends EOFs."""
+        self.house = House()
+        self.client, self.server = self.house.log_in()
+
+    def answer(self, text: bytes, *changes: StateChange) -> Ok:
+        """Send a statement and its OK with changes, and return the OK that the client gets."""
+        self.client.query(text)
+        self.server.packets()
+        self.server.send(frame(Ok(affected_rows=3, info=b"done", changes=changes).encode(CAPABILITIES), 1))
+        (payload,) = self.client.payloads()
+        return parse_ok(payload, CAPABILITIES)
+
+    def test_flag_of_seekdb(self) -> None:
+        """Seekdb's has a length before the flag, which clients get without; all else in the OK stays."""
+        found = self.answer(b"set names utf8mb4", self.NAMES, self.SEEKDB)
+        self.assertEqual(found.changes, (self.NAMES, self.OTHERS))
+        self.assertEqual((found.affected_rows, found.info), (3, b"done"))
+        self.assertTrue(found.status & c.SERVER_SESSION_STATE_CHANGED)
+
+    def test_flag_of_others(self) -> None:
+        """One that is as it should be, or none, is left alone."""
+        for changes in ((self.NAMES, self.OTHERS), (self.NAMES,), ()):
+            self.assertEqual(self.answer(b"set names utf8mb4", *changes).changes, changes)
+
+    def test_change_of_the_database(self) -> None:
+        """COM_INIT_DB has it made right, too."""
+        self.client.command(c.COM_INIT_DB, b"test")
+        self.server.packets()
+        self.server.send(frame(Ok(changes=(self.SEEKDB,)).encode(CAPABILITIES), 1))
+        (payload,) = self.client.payloads()
+        self.assertEqual(parse_ok(payload, CAPABILITIES).changes, (self.OTHERS,))
+
+    def test_in_pieces(self) -> None:
+        """Such an OK may come byte by byte."""
+        self.client.query(b"set names utf8mb4")
+        self.server.packets()
+        for byte in frame(Ok(changes=(self.SEEKDB,)).encode(CAPABILITIES), 1):
+            self.assertEqual(self.client.payloads(), [])
+            self.server.send(bytes((byte,)))
+        (payload,) = self.client.payloads()
+        self.assertEqual(parse_ok(payload, CAPABILITIES).changes, (self.OTHERS,))
+
+    def test_errors_and_rows(self) -> None:
+        """What is no OK passes as it is, and so does the response after it."""
+        for first in (Err(1064, "42000", "no").encode(), b"\x01"):
+            self.client.query(b"set names utf8mb4")
+            self.server.packets()
+            self.server.send(frame(first, 1))
+            self.assertEqual(self.client.payloads(), [first])
+            self.setUp()
+
+    def test_among_prepared_statements(self) -> None:
+        """A session with prepared statements has it made right, too."""
+        self.client.command(c.COM_STMT_PREPARE, b"do 1")
+        self.server.packets()
+        self.server.send(frame(b"\x00\1\0\0\0\0\0\0\0\0\0\0", 1))
+        self.client.packets()
+        self.assertEqual(self.answer(b"set names utf8mb4", self.SEEKDB).changes, (self.OTHERS,))
 
 
 class RefusalTests(SynchronousTestCase):

@@ -21,13 +21,14 @@ CAST = b"CAST(%d AS UNSIGNED)" % FIRST
 
 
 def process_list(*rows: tuple[int, str, str]) -> bytes:
-    """Return what a server answers to SHOW PROCESSLIST: Id, User and Host, and MariaDB's Progress."""
-    kinds = (("Id", 8, 33), ("User", 253, 1), ("Host", 253, 1), ("db", 253, 0), ("Progress", 5, 0))
+    """Return what a server answers to SHOW PROCESSLIST: Id, User and Host, and MariaDB's Progress; all ask for it."""
+    kinds = (("Id", 8, 33), ("User", 253, 1), ("Host", 253, 1), ("Info", 253, 0), ("Progress", 5, 0))
     definitions = [
         ColumnDefinition("def", "", "", "", name, "", 45, 100, kind, flags, 0).encode() for name, kind, flags in kinds
     ]
     lines = [
-        encode_text_row((b"%d" % number, user.encode(), host.encode(), None, b"0.000")) for number, user, host in rows
+        encode_text_row((b"%d" % number, user.encode(), host.encode(), b"SHOW PROCESSLIST", b"0.000"))
+        for number, user, host in rows
     ]
     end = Eof(0, 2).encode()
     payloads = [b"\5", *definitions, end, *lines, end]
@@ -163,15 +164,15 @@ class ProcessListTests(OneIdCase):
         server.send(process_list(*rows))
 
     def test_ids_and_hosts(self) -> None:
-        """Rows of this proxy's sessions have their own ids and their clients' addresses; others are the server's."""
+        """Rows of this proxy's sessions have its ids and the clients' addresses, the asker's row has what it said."""
         rows = (101, "root", "10.0.0.7:1"), (102, "root", "10.0.0.7:2"), (5, "repl", "10.0.0.9:3")
         self.ask(self.server, b"show /* x */ processlist;", b"SHOW PROCESSLIST", *rows)
         self.assertEqual(
             self.rows(self.client),
             [
-                (b"%d" % FIRST, b"root", b"127.0.0.1:40000", None, b"0.000"),
-                (b"%d" % (FIRST + 1), b"root", b"127.0.0.1:40000", None, b"0.000"),
-                (b"5", b"repl", b"10.0.0.9:3", None, b"0.000"),
+                (b"%d" % FIRST, b"root", b"127.0.0.1:40000", b"show /* x */ processlist;", b"0.000"),
+                (b"%d" % (FIRST + 1), b"root", b"127.0.0.1:40000", b"SHOW PROCESSLIST", b"0.000"),
+                (b"5", b"repl", b"10.0.0.9:3", b"SHOW PROCESSLIST", b"0.000"),
             ],
         )
         self.ask(self.server, b"SHOW FULL PROCESSLIST", b"SHOW FULL PROCESSLIST", (101, "root", "x"))

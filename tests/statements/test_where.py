@@ -43,6 +43,7 @@ SESSION = evolve(
     client="libmariadb",
     client_version="3.3.1",
     cipher="TLSv1.3 AES",
+    compression="zlib",
 )
 STRANGER = make_client_session(cs_id=8, identity=None, proxy_sessid=0, host="")
 
@@ -92,6 +93,7 @@ class ColumnTests(SynchronousTestCase):
             ("client = 'libmariadb'", "client"),
             ("client_version = '3.3.1'", "client_version"),
             ("cipher = 'TLSv1.3 AES'", "cipher"),
+            ("compression = 'zlib'", "compression"),
             ("statement = 'SELECT ''it''''s'' FROM t'", "statement"),
         ]
         self.assertEqual(tuple(column for _, column in table), COLUMN_NAMES)

@@ -136,12 +136,12 @@ def make_page(outcomes: Iterable[Outcome], setting: Mapping[str, str], day: date
         "",
         "- *connect*: logs in with a password, and is told 1045 with a wrong one.",
         "- *query*: values of all types, text of all planes, and NULL.",
-        "- *prepare*: statements that are prepared at the server, executed more than once.",
+        "- *prepare*: a statement that is prepared at the server, and executed twice by the binary protocol.",
         "- *large result*: 40 MB in 40,000 rows.",
         "- *error*: number, SQLSTATE and text are those that the server gives directly.",
         "- *after KILL*: `KILL PROXYSESSION` is an error for the client, which then connects again by its own means.",
         "- *TLS*: checks the proxy's certificate, and refuses one that it does not trust.",
-        "- *compression*: a large result.",
+        "- *compression*: a large result, in less than a tenth of its bytes.",
         "",
         "One word is for both servers, two are for MariaDB and for seekdb. *not there*: the client does not have it.",
         "",
@@ -151,18 +151,17 @@ def make_page(outcomes: Iterable[Outcome], setting: Mapping[str, str], day: date
         lines.append(_row(client, versions.get(client, "?"), *(words(client, feature) for feature in FEATURES)))
     others = {(each.client, each.feature): each.says for each in found.values() if each.feature not in FEATURES}
     if others:
-        lines += ["", "## What else was tried", "", *_table("client", "what", "result")]
+        lines += ["", "## What else was tried", "", *_table("client", "version", "what", "result")]
         for client, feature in sorted(others, key=lambda key: (key[0].casefold(), key[1])):
-            lines.append(_row(client, _cell(others[client, feature]), words(client, feature)))
-    told = {
-        client: dict.fromkeys(
-            note for server in SERVERS if (note := getattr(found.get((client, FEATURES[5], server)), "note", ""))
-        )
-        for client in clients
-    }
+            says = _cell(others[client, feature])
+            lines.append(_row(client, versions.get(client, "?"), says, words(client, feature)))
+    told: dict[str, dict[str, None]] = {}
+    for client in clients:
+        noted = [found[key].note for server in SERVERS if (key := (client, "reconnect_after_kill", server)) in found]
+        told[client] = dict.fromkeys(_cell(note) for note in noted if note)
     if any(told.values()):
         lines += ["", "## What a client tells after KILL", "", *_table("client", "error")]
-        lines += [_row(client, _cell(" / ".join(texts))) for client, texts in told.items() if texts]
+        lines += [_row(client, " / ".join(texts)) for client, texts in told.items() if texts]
     lines += ["", "## The run", "", *_table("", "")]
     lines.append(_row("day", day.isoformat()))
     lines += [_row(_TITLES[server], servers[server]) for server in SERVERS if server in servers]

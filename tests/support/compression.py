@@ -1,4 +1,4 @@
-"""The test's end of a compressed wire, which is as strict as the strictest real peer."""
+"""The test's end of a compressed wire in memory."""
 
 from __future__ import annotations
 
@@ -18,22 +18,29 @@ class Part:
     data: bytes
 
 
-class Unpacker:
-    """Inflates what the proxy sends.
+class CompressedEnd:
+    """The other side of a wire in the hands of a test, from the end of its login on.
 
     Attributes:
-        sizes: of the compressed packets, with their headers, in all.
+        size: of all that has come, compressed.
     """
 
-    def __init__(self, algorithm: Algorithm = Algorithm.ZLIB) -> None:
+    def __init__(self, peer: Peer, algorithm: Algorithm = Algorithm.ZLIB) -> None:
+        self.size = 0
+        self._wire = peer.wire
+        self._read = len(self._wire.written)
+        self._compressor = Compressor(algorithm, 1)
         self._decompressor = Decompressor(algorithm)
         self._deframer = Deframer(1 << 27)
-        self.sizes = 0
 
-    def parts(self, data: bytes) -> list[Part]:
-        """Return what has become whole with these bytes, compressed packet by compressed packet."""
-        self.sizes += len(data)
-        self._decompressor.receive(data)
+    def parts(self) -> list[Part]:
+        """Return what has come since the last call, compressed packet by compressed packet."""
+        came, self._read = self._wire.written[self._read :], len(self._wire.written)
+        self.size += len(came)
+        return self._parts(came)
+
+    def _parts(self, came: bytes) -> list[Part]:
+        self._decompressor.receive(came)
         parts: list[Part] = []
         while (piece := self._decompressor.read(1 << 24)) is not None:
             if piece.first:
@@ -42,24 +49,9 @@ class Unpacker:
                 parts[-1] = Part(piece.sequence, parts[-1].data + piece.data)
         return parts
 
-    def packets(self, parts: list[Part]) -> list[Packet]:
-        """Return the packets inside."""
-        return self._deframer.receive(b"".join(part.data for part in parts))
-
-
-class CompressedEnd:
-    """The other side of a wire in the hands of a test, from the end of its login on."""
-
-    def __init__(self, peer: Peer, algorithm: Algorithm = Algorithm.ZLIB) -> None:
-        self._wire = peer.wire
-        self._read = len(self._wire.written)
-        self._compressor = Compressor(algorithm, 1)
-        self._unpacker = Unpacker(algorithm)
-
-    def parts(self) -> list[Part]:
-        """Return what has come since the last call."""
-        came, self._read = self._wire.written[self._read :], len(self._wire.written)
-        return self._unpacker.parts(came)
+    def inflate(self, came: bytes) -> bytes:
+        """Return what is in bytes that came by another way than the wire, such as TLS."""
+        return b"".join(part.data for part in self._parts(came))
 
     def packets(self, first: int = 1) -> list[Packet]:
         """Return the packets that have come; fail if compressed ones are not numbered from `first` on."""
@@ -67,7 +59,7 @@ class CompressedEnd:
         numbers = [part.sequence for part in parts]
         if numbers != [(first + number) & 0xFF for number in range(len(numbers))]:
             raise AssertionError(f"compressed packets {numbers} came where {first} was due")
-        return self._unpacker.packets(parts)
+        return self._deframer.receive(b"".join(part.data for part in parts))
 
     def payloads(self, first: int = 1) -> list[bytes]:
         """Return the payloads that have come; as `packets`."""

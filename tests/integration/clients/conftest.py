@@ -23,6 +23,7 @@ pytest.register_assert_rewrite("tests.integration.clients.features")
 ADMINISTRATOR = "hunter2"
 ACCOUNTS = {"app": "secret", "other": "also secret"}
 TABLES = (
+    "DROP DATABASE IF EXISTS clients",  # of a proxy that did not start
     "CREATE DATABASE clients",
     "CREATE TABLE clients.sample (id INT PRIMARY KEY, tiny TINYINT, large BIGINT UNSIGNED, price DECIMAL(12, 3),"
     " ratio DOUBLE, born DATE, seen DATETIME(6), lasts TIME, title VARCHAR(100) CHARACTER SET utf8mb4,"
@@ -75,6 +76,12 @@ class Entrance:
         self.proxy.stop()
         with self.server.connect() as root:
             query(root, "DROP DATABASE clients", *(f"DROP USER '{name}'@'%'" for name in ACCOUNTS))
+
+    def executions(self) -> int:
+        """Return how often the server has executed a prepared statement, by the binary protocol; 0 without a count."""
+        with self.server.connect() as root:
+            counted = query(root, "SHOW GLOBAL STATUS LIKE 'Com_stmt_execute'")
+        return int(counted[0][1]) if counted else 0
 
     @property
     def direct(self) -> dict[str, Any]:
@@ -132,7 +139,7 @@ def start_entrance(server: Server, base: Path, certificate: Path) -> Entrance:
     with server.connect() as root:
         ((version,),) = query(root, *TABLES, "SELECT VERSION()")
         for name, password in ACCOUNTS.items():
-            query(root, f"CREATE USER '{name}'@'%' IDENTIFIED BY '{password}'")
+            query(root, f"CREATE USER IF NOT EXISTS '{name}'@'%' IDENTIFIED BY '{password}'")
             # seekdb wants FILE for LOAD DATA LOCAL, too.
             query(root, f"GRANT ALL ON clients.* TO '{name}'@'%'", f"GRANT FILE ON *.* TO '{name}'@'%'")
     (base / "odp.toml").write_text(

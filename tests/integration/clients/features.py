@@ -53,11 +53,14 @@ class Features:
         """Values of all types, text of all planes and NULL arrive as they are in the table."""
         assert see("query", "SELECT * FROM sample ORDER BY id").rows == SAMPLE
 
-    def test_prepare(self, see: See) -> None:
-        """A prepared statement can be executed again, and its values arrive as those of a plain one."""
+    def test_prepare(self, see: See, entrance: Entrance, behind: str) -> None:
+        """A statement is prepared at the server and executed twice, and its values arrive as those of a plain one."""
         statement = "SELECT s.*, CONCAT('<', CAST(? AS CHAR), '>') FROM sample s WHERE id >= ? AND id <> 3 ORDER BY id"
         first, second = SAMPLE[:2]
+        before = entrance.executions()
         assert see("prepare", statement).rows == [[*first, "<Grüße ☃>"], [*second, "<Grüße ☃>"], [*second, None]]
+        if behind == "mariadb":  # seekdb does not count
+            assert entrance.executions() == before + 2
 
     def test_large_result(self, see: See) -> None:
         """A result of 40 MB arrives whole."""

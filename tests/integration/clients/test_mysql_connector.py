@@ -7,9 +7,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pytest
+
+from tests.integration.clients.conftest import Entrance
 from tests.integration.clients.dbapi import Apart, DbApi
 from tests.integration.clients.features import Features
-from tests.support.clients import FEATURES, Address
+from tests.support.clients import Address
 from tests.support.servers import find_module
 
 
@@ -65,13 +68,7 @@ class Connector(DbApi):
 class CompiledConnector(Connector):
     name = "mysql-connector-python (C)"
     pure = False
-    fails: ClassVar = {
-        "prepare": "BIGINT UNSIGNED beyond 2**63 comes out negative",
-        **{
-            f"{feature} seekdb": "seekdb tells a change of the session's state in a form that libmysqlclient refuses"
-            for feature in FEATURES
-        },
-    }
+    fails: ClassVar = {"prepare": "BIGINT UNSIGNED beyond 2**63 comes out negative, directly too"}
 
     def find(self, directory: Callable[[], Path]) -> str:
         """See whether its library can be loaded, too."""
@@ -81,6 +78,16 @@ class CompiledConnector(Connector):
 
 class TestConnector(Features):
     client = Connector()
+
+    def test_change_user(self, client: Connector, address: Address, entrance: Entrance) -> None:
+        """COM_CHANGE_USER makes another user's session of it, and a wrong password is 1045."""
+        other = entrance.other
+        with closing(client.open(address)) as connection:
+            connection.cmd_change_user(other.user, other.password, other.database)
+            assert client.fetch(connection, "SELECT CURRENT_USER(), DATABASE()") == [("other@%", "clients")]
+            with pytest.raises(client.library.Error) as caught:
+                connection.cmd_change_user(address.user, "wrong", address.database)
+        assert caught.value.errno == 1045
 
 
 class TestCompiledConnector(Features):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,10 +26,10 @@ class SqlAlchemy(DbApi):
     lacks: ClassVar = {"prepare": "no prepared statements", "compression": "no compression"}
 
     def find(self, directory: Callable[[], Path]) -> str:
-        """Find the driver, too."""
+        """Find the driver, too; the version has both."""
         _, module, package = self.driver
         find_module(module, package)
-        return super().find(directory)
+        return f"{super().find(directory)}, {version(package)}"
 
     def open(self, address: Address, **options: Any) -> Any:
         """Return a connection of a new engine."""
