@@ -6,7 +6,8 @@ of a greeting has no sqlstate, because the client has not said yet what it under
 A server's limit for every user is 1203, one in an account is 1226: the proxy's is of the first kind. Servers have no
 limit for addresses: 1040 is what clients and pools know from before they have said who they are.
 
-A session counts from the moment when it is let in until its connection has ended, whatever it was that ended it.
+A session counts from the moment when it is let in until its connection has ended, whatever it was that ended it. It
+counts for its user from the moment when its password was found right: else anybody could take up a user's room.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ K = TypeVar("K")
 
 RESERVE: Final = 3
 """Connections beyond the limits for the proxy's own accounts; who else has one loses it by saying its name."""
-# Seconds in which whoever has a place of the reserve says its name, if others wait for it: else three clients that say
-# nothing would keep administrators out.
+# Seconds in which whoever has a place of the reserve logs in, if others wait for it: else three clients that say
+# nothing, or only that they are administrators, would keep these out.
 _PATIENCE: Final = 1.0
 
 
@@ -32,7 +33,7 @@ class Guest(Protocol):
 
     Attributes:
         counted_host: the address that it counts for; empty if it counts only in all, None if it does not count.
-        counted_user: the user that it counts for, or None.
+        counted_user: the user that it has proved to be and counts for, or None.
     """
 
     surroundings: Surroundings
@@ -94,7 +95,7 @@ class Admission:
             self._inside -= 1
 
     def name(self, guest: Guest, identity: Identity) -> None:
-        """Count a client for a user, and no longer for the one that it was before.
+        """Hear whom a client says that it is. It does not count for that user yet: anybody can say so.
 
         Raises:
             TooManyConnections: that user has too many, or the client is in the reserve and none of those it is for.
@@ -108,6 +109,15 @@ class Admission:
                 del self._beyond[guest]
                 self._inside += 1
                 self._count_host(guest)
+            self.check(guest, identity)
+
+    def prove(self, guest: Guest, identity: Identity) -> None:
+        """Count a client for the user that it has proved to be, and no longer for the one that it was before.
+
+        Raises:
+            TooManyConnections: that user has too many.
+        """
+        if identity.tenant != PROXY_TENANT:
             self.check(guest, identity)
         _discount(self._of_user, guest.counted_user)
         self._of_user[identity] = self._of_user.get(identity, 0) + 1
@@ -147,15 +157,15 @@ class Admission:
             guest.counted_host = host
 
     def _set_aside(self, guest: Guest, refusal: TooManyConnections) -> None:
-        """Give a client a place of the reserve, until it says its name; raises the refusal if there is none."""
+        """Give a client a place of the reserve; raises the refusal if there is none."""
         if len(self._beyond) >= RESERVE:
             now = guest.surroundings.reactor.seconds()
-            silent = (each for each in self._beyond if each.counted_user is None and now - each.began > _PATIENCE)
-            longest = next(silent, None)
+            unproved = (each for each in self._beyond if each.counted_user is None and now - each.began > _PATIENCE)
+            longest = next(unproved, None)
             if longest is None:
                 raise self._refuse(refusal)
             self.leave(longest)
-            longest.drop(CloseReason.TOO_MANY_CONNECTIONS, "it did not say its name, and others wait for its place")
+            longest.drop(CloseReason.TOO_MANY_CONNECTIONS, "it did not log in, and others wait for its place")
         self._beyond[guest] = refusal
 
     def _refuse(self, refusal: TooManyConnections) -> TooManyConnections:

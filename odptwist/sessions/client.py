@@ -155,10 +155,15 @@ class ClientSession(Showing):
             return False
         return True
 
-    def become(self, identity: Identity) -> None:
-        """Be this user from now on; `TooManyConnections` if it has too many."""
+    def named(self, identity: Identity) -> None:
+        """Be told who the client says it is; `TooManyConnections` refuses it."""
         self.identity = identity
         self._keeper.admission.name(self, identity)
+
+    def proved(self, identity: Identity) -> None:
+        """Be told that the client is that user; `TooManyConnections` if that one has too many."""
+        self.identity = identity
+        self._keeper.admission.prove(self, identity)
 
     def check_room(self, identity: Identity) -> None:
         """Raise `TooManyConnections` if this user has too many to become it."""
@@ -243,7 +248,7 @@ class ClientSession(Showing):
     def became(self, plan: LoginPlan, repeatable: bool) -> None:
         """Be another user from now on, in a fresh session."""
         try:
-            self.become(plan.identity)
+            self.proved(plan.identity)
         except TooManyConnections as refusal:
             # Others were faster while the server was asked.
             self.drop(CloseReason.TOO_MANY_CONNECTIONS, refusal.message)

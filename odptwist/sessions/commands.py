@@ -282,7 +282,7 @@ def _change_user(session: Commander, command: bytes) -> None:
             raise SqlError(1045, "28000", "COM_CHANGE_USER cannot lead to another cluster: connect again")
         check_tenant(session.surroundings, identity, greeting, session.peer.host)
         session.check_room(identity)
-        check_certificate(session.surroundings, identity, session.certificate, session.peer.host)
+        check_certificate(session.surroundings, identity, change.charset, session.certificate, session.peer.host)
     except SqlError as refusal:
         session.answer_error(refusal)
         return

@@ -16,8 +16,8 @@ _QUESTIONS = (b"\xfe", b"\x01")
 def guard_login(server: ServerSession, client_secure: bool, host: str) -> None:
     """Look at what a server session says next, until it has said OK or ERR.
 
-    A question that must not reach the client, or that cannot be read, becomes an error for it, and the end of the server session, which waits
-    for an answer. `host` is the client's, for a refusal that hides it.
+    A question that must not reach the client, or cannot be read, becomes an error for it, and the end of the server
+    session, which waits for an answer. `host` is the client's, for a refusal that hides it.
     """
     guard, deframer = QuestionGuard(), Deframer(DIALOGUE_LIMIT)
 

@@ -86,8 +86,11 @@ class Entrant(Protocol):
     def is_secure(self) -> bool:
         """Whether nobody else can read what the client sends."""
 
-    def become(self, identity: Identity) -> None:
+    def named(self, identity: Identity) -> None:
         """Be told who the client says it is; `TooManyConnections` refuses it."""
+
+    def proved(self, identity: Identity) -> None:
+        """Be told that the client is that user; `TooManyConnections` refuses it."""
 
     def logged_in(self, plan: LoginPlan, opened: Opened, response: bytes, rest: bytes) -> None:
         """Be told that the login succeeded: send `response`, then take `rest` as the first bytes of commands."""
@@ -224,8 +227,8 @@ class Login:
             if session.listener.requires_tls(surroundings.client_tls) and not session.is_secure:
                 raise insecure_transport()
             identity = identify(response.user, surroundings.clusters, session.peer.host)
-            session.become(identity)
-            check_certificate(surroundings, identity, session.certificate, session.peer.host)
+            session.named(identity)
+            check_certificate(surroundings, identity, response.charset, session.certificate, session.peer.host)
             if response.auth_response and response.auth_response in EMPTY_PASSWORDS:
                 response = evolve(response, auth_response=b"")
             if identity.tenant == PROXY_TENANT:
@@ -244,6 +247,11 @@ class Login:
                 # Clients can be asked once only; what was asked on another's behalf is answered already.
                 lambda: key is not None or not machine.asked,
             )
+            try:
+                session.proved(identity)
+            except TooManyConnections:  # others were faster
+                opened.session.quit()
+                raise
         except LoginRefused as refusal:
             self._refuse(unmasked(refusal.payload, session.peer.host), CloseReason.LOGIN_REFUSED)
         except TooManyConnections as refusal:
@@ -262,6 +270,7 @@ class Login:
         """Log a client in to the proxy itself, as an account of its own: no server hears of it."""
         answer = await self._answer_natively(response) if response.auth_response else b""
         statements = self._surroundings.own_accounts.admit(identity, self._session.peer.host, answer, self._salt)
+        self._session.proved(identity)
         plan = LoginPlan(response, identity, response.capabilities & self._promised)
         ok = machine.accept(Ok(status=SERVER_STATUS_AUTOCOMMIT).encode(plan.agreed))
         self._over = True
@@ -353,6 +362,9 @@ def identify(user: str, clusters: IClusters, host: str) -> Identity:
         identity = parse_user_name(user, clusters.names, clusters.default_name)
     except ValueError:
         raise access_denied(user, host) from None
+    if len(identity.user) > 1 and identity.user[0] == identity.user[-1] == "'":
+        # Servers take such quotes off, so who it is to the proxy would not be who it is to them.
+        raise access_denied(user, host)
     if identity.tenant == PROXY_TENANT:
         return evolve(identity, cluster=clusters.default_name)
     if identity.cluster not in clusters.names:

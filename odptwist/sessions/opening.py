@@ -198,10 +198,17 @@ def check_tenant(surroundings: Surroundings, identity: Identity, greeting: Greet
 
 
 def check_certificate(
-    surroundings: Surroundings, identity: Identity, certificate: ClientCertificate | None, host: str
+    surroundings: Surroundings,
+    identity: Identity,
+    charset: int | None,
+    certificate: ClientCertificate | None,
+    host: str,
 ) -> None:
-    """Refuse a user whom the settings bind to other certificates, and the log alone says why."""
-    why = surroundings.certificate_accounts.why_not(certificate, identity)
+    """Refuse a user whom the settings bind to other certificates, and the log alone says why.
+
+    `charset` is the one in which the client has sent the name, None if it did not say.
+    """
+    why = surroundings.certificate_accounts.why_not(certificate, identity, charset)
     if why:
         _log.warn(
             "login of {identity} from {host} refused: {why} (certificate: {subject})",

@@ -23,9 +23,9 @@ def shown(*names: str) -> ClientCertificate:
 
 
 class CertificateAccountsTests(SynchronousTestCase):
-    def why_not(self, certificate: ClientCertificate | None, identity: Identity) -> str:
+    def why_not(self, certificate: ClientCertificate | None, identity: Identity, charset: int | None = 45) -> str:
         """Return why not."""
-        return ACCOUNTS.why_not(certificate, identity)
+        return ACCOUNTS.why_not(certificate, identity, charset)
 
     def test_who_is_bound_to_a_certificate(self) -> None:
         """A user of the list needs one of its certificates, and any of them will do."""
@@ -45,7 +45,7 @@ class CertificateAccountsTests(SynchronousTestCase):
         """Who is not in the list, and shows no certificate of it, is not its business."""
         self.assertEqual(self.why_not(None, EVE), "")
         self.assertEqual(self.why_not(shown("cn:eve"), EVE), "")
-        self.assertEqual(CertificateAccounts().why_not(shown("cn:ada"), BOB), "")
+        self.assertEqual(CertificateAccounts().why_not(shown("cn:ada"), BOB, 45), "")
 
     def test_tenant_and_cluster(self) -> None:
         """A user whose tenant or cluster is named is that one only."""
@@ -55,6 +55,23 @@ class CertificateAccountsTests(SynchronousTestCase):
         for other in (Identity("root", "shop", "odp"), Identity("root", "sys", "ob2")):
             self.assertEqual(self.why_not(None, other), "")
             self.assertNotEqual(self.why_not(shown("uri:spiffe://x/bob"), other), "")
+
+    def test_names_that_a_server_may_read_otherwise(self) -> None:
+        """A name that another character set may make a bound user's is refused; MariaDB reads 0xAC of armscii8 as -."""
+        for user in ("app\udcacx", "j|", "jö"):
+            stranger = Identity(user, "sys", "odp")
+            for charset in (32, 10, 8, None):
+                self.assertIn("character set", self.why_not(None, stranger, charset))
+                self.assertEqual(CertificateAccounts().why_not(None, stranger, charset), "")
+            self.assertEqual(self.why_not(None, stranger, 255), "")
+        self.assertEqual(self.why_not(None, Identity("app-x_1.y", "sys", "odp"), 8), "")
+
+    def test_names_that_a_server_clips(self) -> None:
+        """A bound user's name with more behind it is that user's, where servers clip it: at 32, 64 or 128 characters."""
+        for size, same in ((8, False), (32, True), (128, True)):
+            accounts = CertificateAccounts((CertificateAccount("cn:n", frozenset((UserName("n" * size),))),))
+            longer = Identity("n" * size + "x", "sys", "odp")
+            self.assertEqual(accounts.why_not(None, longer, 45) != "", same)
 
     def test_kinds_are_told_apart(self) -> None:
         """A common name that reads like a name of another kind is not one."""

@@ -214,6 +214,19 @@ class ReserveTests(SynchronousTestCase):
         self.house.turn()
         self.assertEqual(len(self.house.registry), 1 + RESERVE)
 
+    def test_clients_that_only_say_a_name(self) -> None:
+        """Those who say that they are administrators, and do not answer the question, make room as the silent do."""
+        for _ in range(RESERVE):
+            client = self.house.connect()
+            client.packets()
+            client.send(hello("root@proxysys", b"x" * 32, plugin="caching_sha2_password"))
+            self.assertEqual(client.payloads()[0][0], 0xFE)
+        self.assertEqual(self.house.connect().payloads(), [TOO_MANY])
+        self.house.reactor.advance(1.1)
+        self.assertEqual(self.administrator().payloads()[0][0], 0)
+        self.house.turn()
+        self.assertEqual(len(self.house.registry), 1 + RESERVE)
+
     def test_wrong_password(self) -> None:
         """Who only says that he is an administrator leaves the reserve as he came."""
         for _ in range(2 * RESERVE):
@@ -302,18 +315,27 @@ class OfOneUserTests(SynchronousTestCase):
         self.refused("ada")
 
     def test_login_under_way(self) -> None:
-        """Who is logging in counts already, so that no crowd can pass at once; a refusal by the server frees it."""
+        """Who has only said a name takes up no room of that user; of a crowd, those who were too slow are refused."""
         enter(self.house, "ada")
-        client = self.house.connect()
-        client.packets()
-        client.send(response("ada"))
-        server = self.house.accept()
-        self.refused("ada")
-        server.greet()
-        server.err(1045, "Access denied", 2)
+        crowd = []
+        for _ in range(3):
+            client = self.house.connect()
+            client.packets()
+            client.send(response("ada"))
+            crowd.append((client, self.house.accept()))
+        for _, server in crowd:
+            server.greet()
+        crowd[0][1].err(1045, "Access denied", 2)
+        crowd[1][1].accept()
+        crowd[2][1].accept()
+        self.assertEqual(crowd[1][0].payloads()[0][0], 0)
+        (late,) = crowd[2][0].packets()
+        self.assertEqual((late.sequence, parse_err(late.payload).code), (2, 1203))
         self.house.turn()
-        enter(self.house, "ada")
+        self.assertEqual(crowd[2][1].payloads()[-1], bytes((c.COM_QUIT,)))
+        self.assertEqual([server.wire.ended is None for _, server in crowd], [False, True, False])
         self.refused("ada")
+        self.assertEqual(len(self.house.registry), 2)
 
     def test_users_of_clusters_and_tenants_are_several(self) -> None:
         """The same name spelled in two ways is one user."""
