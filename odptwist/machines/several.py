@@ -38,7 +38,7 @@ def second_statement(text: str, escapes: bool = True) -> int | None:
     """
     readings = [Quoting.DEFAULT]
     if "\\" in text:
-        if not escapes:
+        if not escapes or not _is_utf8(text):
             return None
         # Nobody tells whether the session's sql_mode has ANSI_QUOTES, so that must not make a difference.
         readings.append(Quoting.ANSI_QUOTES)
@@ -62,6 +62,11 @@ def refuse_second(text: str, start: int) -> SqlError:
         "You have an error in your SQL syntax; check the manual that corresponds to your server version for the right "
         f"syntax to use near '{text[start : start + _QUOTED_SIZE]}' at line {line}",
     )
+
+
+def _is_utf8(text: str) -> bool:
+    # In gbk, big5 and sjis a backslash can be the second byte of a character, and takes away no meaning then.
+    return not any("\udc80" <= character <= "\udcff" for character in set(text))
 
 
 def _begins_one(token: Token) -> bool:

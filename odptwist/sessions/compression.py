@@ -30,6 +30,10 @@ FLAGS: Final = {Algorithm.ZLIB: CLIENT_COMPRESS, Algorithm.ZSTD: CLIENT_ZSTD_COM
 
 # Chunks of `BUFFER_SIZE` that one session may get in one turn of the reactor: 16 KiB can inflate to 16 MiB.
 _TURN: Final = 4
+# Compressed packets that make up one chunk at most: 256 KiB can be 30,000 of a byte each, and each takes 7 µs.
+_PIECES: Final = 500
+# Chunks that are still inflated when the connection has ended, all at once: 16 MiB, as much as one packet may have.
+_LAST: Final = 64
 
 
 @frozen
@@ -206,7 +210,9 @@ class _Layer:
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
-            while not self._paused and (data := self._next()):
+            for _ in range(_LAST):
+                if self._paused or not (data := self._next()):
+                    break
                 self._session.dataReceived(data)
         self._session.connectionLost(reason)
 
@@ -254,7 +260,7 @@ class _Layer:
         pieces: list[bytes] = []
         size = 0
         try:
-            while size < BUFFER_SIZE and self._fault is None:
+            while size < BUFFER_SIZE and len(pieces) < _PIECES and self._fault is None:
                 piece = self._decompressor.read(BUFFER_SIZE - size)
                 if piece is None:
                     break

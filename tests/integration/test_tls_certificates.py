@@ -77,7 +77,7 @@ def certificates(files: Path, authority: Authority) -> dict[str, Path]:
     return {name: authority.write(files, *hosts) for name, hosts in names.items()}
 
 
-def denied(proxy: Proxy, user: str, context: ssl.SSLContext | None, password: str = "secret") -> int:
+def denied(proxy: Proxy | Server, user: str, context: ssl.SSLContext | None, password: str = "secret") -> int:
     """Return the code of the error with which a user is refused, 0 if it is not."""
     way = {"ssl_disabled": True} if context is None else {"ssl": context}
     try:
@@ -124,6 +124,9 @@ users = ["app1", "app2@sys#ob1"]
     for user, shown in may.items():
         for name, context in contexts.items():
             assert denied(proxy, user, context) == (0 if name in shown else 1045), (user, name)
+    for spelling in ("'app1'", "'app1'@sys", "ob1:sys:'app1'"):
+        assert denied(server, spelling.split(":")[-1].partition("@")[0], None) == 0  # MariaDB takes the quotes off
+        assert denied(proxy, spelling, None) == 1045
     assert denied(proxy, "app1", contexts["one"], "wrong") == 1045
     proxy.child.wait_for("shows the certificate of CN=one")
     proxy.child.wait_for(r"login of app2@sys#ob1 .* refused: its certificate is for others: cn:one \(.*CN=one\)")

@@ -109,6 +109,13 @@ class SecondStatementTests(SynchronousTestCase):
         ):
             self.assertIsNone(second_statement(text), text)
 
+    def test_backslash_in_a_character(self) -> None:
+        """In gbk 0xBF5C is one character; a text that is not UTF-8 and has a backslash is left to the server."""
+        text = b"insert into t values ('\xbf\\', '; drop table t')".decode("utf-8", "surrogateescape")
+        self.assertIsNone(second_statement(text))
+        text = b"insert into t values ('\xbf'); drop table t".decode("utf-8", "surrogateescape")
+        self.assertIsNotNone(second_statement(text))
+
     def test_without_escapes(self) -> None:
         """Where backslashes are ordinary characters, a text that has some is left to the server."""
         self.assertIsNone(second_statement("select '\\'; drop table t", escapes=False))

@@ -112,6 +112,12 @@ class CertificateTests(Certified):
         end.take()
         end.send(frame(CHANGE_USER % b"root", 0))
         self.assertEqual(parse_err(packets(end.take())[0].payload).code, 1045)
+        quoted = CHANGE_USER % b"'ada'"
+        in_armscii = (CHANGE_USER % b"a\xacda").replace(b"\x2d\0mysql", b"\x20\0mysql")
+        without_charset = b"\x11a\xacda\0\x14" + b"x" * 20 + b"\0"
+        for spelling in (quoted, in_armscii, without_charset):
+            end.send(frame(spelling, 0))
+            self.assertEqual(parse_err(packets(end.take())[0].payload).code, 1045)
         self.assertEqual(server.payloads(), [])
         end.send(frame(CHANGE_USER % b"ada", 0))
         self.assertEqual(len(server.payloads()), 1)

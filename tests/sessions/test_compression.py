@@ -523,6 +523,27 @@ class FlowTests(Compressing):
         server.wire.protocol.connectionLost()
         self.assertEqual(len(client.payloads()), 5)
 
+    def test_end_with_much_left(self) -> None:
+        """Of what would take the others' time, 16 MiB are inflated and no more: 256 KiB may hold a gigabyte."""
+        client, end, server = self.with_client()
+        before = len(server.wire.written)
+        command = b"".join(frame(b"\x03INSERT INTO t VALUES ('" + b"x" * (64 << 20) + b"')", 0) for _ in range(1))
+        end.send_raw(end.pack(command))
+        client.wire.protocol.connectionLost()
+        self.assertLessEqual(len(server.wire.written) - before, 18 << 20)
+
+    def test_many_small_packets(self) -> None:
+        """Thousands of compressed packets of a byte each are taken in several turns."""
+        client, end, server = self.with_client()
+        command = frame(b"\x03INSERT INTO t VALUES ('" + b"x" * 10_000 + b"')", 0)
+        before = len(server.wire.written)
+        end.send_raw(b"".join(b"\1\0\0%c\0\0\0%c" % (place & 0xFF, byte) for place, byte in enumerate(command)))
+        self.assertTrue(client.wire.paused)
+        self.assertEqual(len(server.wire.written), before)
+        self.house.turn()
+        self.assertFalse(client.wire.paused)
+        self.assertIn(command[-1000:], server.wire.written)
+
     def test_end_while_it_is_paused(self) -> None:
         """For a client that does not read, it is not: the response is lost as if it had not come."""
         client, server, end = self.with_server()

@@ -371,6 +371,24 @@ class ClientTlsTests(Certified):
         self.assertEqual(server.wire.ended, "aborted")
         self.assertIsNone(client.wire.ended)
 
+    def test_question_for_another_user_that_cannot_be_read(self) -> None:
+        """It does not reach the client, which might read it after all, and nobody waits for ever."""
+        for questions in (
+            (b"\xfemysql_clear_password",),
+            (AuthSwitchRequest("mysql_native_password", b"s" * 21).encode(), b"\xfemysql_clear_password"),
+        ):
+            _, end = self.secure()
+            end.send(login_response())
+            server = self.house.open()
+            end.take()
+            end.send(frame(b"\x11ada\0\x14" + b"x" * 20 + b"\0\x2d\0mysql_native_password\0", 0))
+            server.packets()
+            server.send(b"".join(frame(each, 1 + place) for place, each in enumerate(questions)))
+            *asked, last = packets(end.take())
+            self.assertEqual([each.payload for each in asked], list(questions[:-1]))
+            self.assertEqual((last.sequence, last.payload[0]), (len(questions), 0xFF))
+            self.assertEqual(server.wire.ended, "aborted")
+
     def test_another_user(self) -> None:
         """COM_CHANGE_USER with other questions goes through as it is."""
         _, end = self.secure()

@@ -10,6 +10,7 @@ from odptwist.errors import CloseReason
 from odptwist.machines.server_login import ASK_AGAIN_PLUGIN, FALLBACK
 from odptwist.sessions.verifiers import ConfiguredVerifiers
 from odptwist.settings import AccountSettings
+from odptwist.snapshots import HeaderVersion
 from odptwist.wire import constants as c
 from odptwist.wire.framing import frame
 from odptwist.wire.handshake import AuthNextFactor, AuthSwitchRequest, parse_greeting, parse_handshake_response
@@ -134,8 +135,9 @@ class LoginTests(SynchronousTestCase):
         self.assertEqual(len(self.house.registry), 0)
 
     def test_wrong_names_are_refused_before_any_server_is_asked(self) -> None:
-        """An unknown cluster is 4669, an impossible user name 1045."""
-        for user, code in (("root@sys#nowhere", 4669), ("@sys", 1045), ("root@", 1045)):
+        """An unknown cluster is 4669, an impossible user name 1045, and so is one in the quotes that servers take off."""
+        names = (("root@sys#nowhere", 4669), ("@sys", 1045), ("root@", 1045), ("'root'@sys", 1045), ("odp:sys:''x''", 1045))
+        for user, code in names:
             client = self.house.connect()
             client.packets()
             client.send(response(user))
@@ -292,6 +294,20 @@ class LoginTests(SynchronousTestCase):
         client.send(response())
         self.house.refuse_connection()
         self.assertEqual(self.failures(), [1, 0])
+
+    def test_host_of_a_client_that_a_server_has_blocked(self) -> None:
+        """Where servers are told by a PROXY header who connects, 1129 is about that client, and others are let in."""
+        for version, failures in ((None, 1), (HeaderVersion.V1, 0)):
+            self.house = House()
+            if version is not None:
+                self.house.use(server_headers=dict.fromkeys(self.house.clusters.all_servers(), version))
+            client = self.house.connect()
+            client.packets()
+            client.send(response())
+            server = self.house.accept()
+            server.err(1129, "Host is blocked", 0)
+            self.assertEqual(client.error()[0], 1129)
+            self.assertEqual(self.failures(), [failures])
 
     def test_account_that_hides_its_password(self) -> None:
         """A client that answers only when it is asked cannot be logged in again, and that is no server's failure."""

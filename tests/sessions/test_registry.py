@@ -46,6 +46,7 @@ class NumbersTests(SynchronousTestCase):
         self.assertEqual(numbers.new_proxy_sessid("10.125.224.18", 13205), 756006681247547394)
         self.assertEqual(numbers.new_proxy_sessid("", 0), 3)
         self.assertEqual(numbers.new_proxy_sessid("::1", 2883), 2883 << 16 | 4)
+        self.assertEqual(numbers.new_proxy_sessid("::ffff:10.125.224.18", 13205), 756006681247547393 + 4)
         for _ in range(70_000):
             last = numbers.new_proxy_sessid("255.255.255.255", 65535)
         self.assertLess(last, 1 << 64)

@@ -188,6 +188,13 @@ class BinaryTests(SynchronousTestCase):
         with self.assertRaises(MalformedPacket):
             read(binary(rest=ADDRESSES + vector(TLV_CRC32C, b"")))
 
+    def test_two_checksums(self) -> None:
+        """There is one checksum: a header of 2,000, all of them right, would take three seconds to sum."""
+        sums = (0x5769F254, 0xAE1E1489, 0x343DE6D0)
+        told = b"".join(vector(TLV_CRC32C, each.to_bytes(4, "big")) for each in sums) + vector(1, bytes(20))
+        with self.assertRaisesRegex(MalformedPacket, "two checksums"):
+            read(binary(rest=bytes(12) + told))
+
 
 class ReaderTests(SynchronousTestCase):
     def test_cut_at_every_byte(self) -> None:
