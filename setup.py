@@ -60,6 +60,7 @@ setup(
         "test": TEST,
         "dev": [
             *TEST,
+            "atheris>=3; platform_system == 'Linux'",
             "build",
             "import-linter>=2.1",
             "mypy>=1.15",
