@@ -60,7 +60,7 @@ setup(
         "test": TEST,
         "dev": [
             *TEST,
-            "atheris>=3; platform_system == 'Linux'",
+            "atheris>=3; platform_system == 'Linux' and platform_machine == 'x86_64'",
             "build",
             "import-linter>=2.1",
             "mypy>=1.15",
