@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import field, frozen
 
 from odptwist.wire.handshake import Greeting, HandshakeResponse
 
@@ -23,7 +23,7 @@ class Identified:
 class Answered:
     """The client has answered what the server asked: pass it on."""
 
-    payload: bytes
+    payload: bytes = field(repr=False)
 
 
 @frozen

@@ -48,7 +48,8 @@ def second_statement(text: str, escapes: bool = True) -> int | None:
     if len(first_two) < 2:
         return None
     first, second = first_two
-    if not _is_undivided(first) or not _begins_one(second[0]):
+    # In an executable comment, too, whatever version that names: seekdb executes it, and nobody ends a text with one.
+    if first[0].executable or not _is_undivided(first) or not _begins_one(second[0]):
         return None
     return second[0].start
 
@@ -70,7 +71,7 @@ def _is_utf8(text: str) -> bool:
 
 
 def _begins_one(token: Token) -> bool:
-    return not token.executable and (bool(token.word) or token.text == "(")
+    return bool(token.word) or token.text == "("
 
 
 def _is_undivided(statement: Sequence[Token]) -> bool:

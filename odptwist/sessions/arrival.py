@@ -110,7 +110,7 @@ class Arrival:
 
     def _refuse(self, why: str = "") -> None:
         if self._session.listener.headers is HeaderPolicy.OFF:
-            # Without a look at it, version 2 would be a packet of 834 KiB that is waited for.
+            # Without a look at it, it would be a packet that is too long, and nobody would know why.
             why = "there is a PROXY header, and none is awaited here"
         elif not self._trusted:
             why = f"{self._session.peer.host or 'a Unix socket'} is not trusted to send a PROXY header"

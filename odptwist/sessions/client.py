@@ -119,8 +119,7 @@ class ClientSession(Showing):
         transport = self.transport
         watch_peer(transport)
         transport.registerProducer(self, True)
-        peer = transport.getPeer()
-        self.peer = Peer(getattr(peer, "host", ""), getattr(peer, "port", 0))
+        self.peer = Peer.of(transport)
         if not self._is_let_in(self._keeper.admission.enter):
             return
         timeout = self.surroundings.limits.login_timeout
@@ -395,7 +394,7 @@ class ClientSession(Showing):
         if self.listener.headers is HeaderPolicy.OFF or self.identity is not None:
             return super().is_logged
         # In the first version of the header HAProxy's checks have its own address.
-        from_balancer = self.peer.host == getattr(self.transport.getPeer(), "host", "")
+        from_balancer = self.peer.host == Peer.of(self.transport).host
         return not (from_balancer and self.reason is CloseReason.CLIENT_LOST)
 
     def closing(self) -> None:

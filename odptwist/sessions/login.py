@@ -27,7 +27,6 @@ from odptwist.machines.server_login import FALLBACK, NATIVE_PASSWORD, PASSED_ON,
 from odptwist.sessions.arrival import origin
 from odptwist.sessions.dialogue import LoginPlan
 from odptwist.sessions.encryption import ClientTls, begin_tls, cipher_of
-from odptwist.sessions.inbox import DIALOGUE_LIMIT
 from odptwist.sessions.listener import Listener
 from odptwist.sessions.opening import (
     Opened,
@@ -56,6 +55,13 @@ from odptwist.wire.responses import Ok, err_for
 from odptwist.wire.scramble import new_salt, recover_sha1
 
 _log = Logger()
+
+# Bytes of one packet of a login, and of what a client sends ahead: any stranger can make the proxy keep as much. Four
+# times what connection attributes may have, which are the longest part (MySQL's and MariaDB's limit is 64 KiB).
+_LOGIN_LIMIT = 256 * 1024
+# A user's name with its tenant and cluster, each of 128 characters at most (MariaDB's and OceanBase's limits).
+# Names of those who were refused are in the log and in the history, so they must not have a megabyte.
+_LONGEST_NAME = 400
 
 # Greeted like this as long as no server has told what it can do: with what all have.
 _UNHEARD = ServerTraits(
@@ -124,7 +130,7 @@ class Login:
         self._session = session
         self._surroundings = surroundings
         self._machine: ClientLogin | None = None
-        self._deframer = Deframer(DIALOGUE_LIMIT)
+        self._deframer = Deframer(_LOGIN_LIMIT)
         self._bridge = PasswordBridge(surroundings.find_password_keys)
         self._promised = 0
         self._salt = new_salt()
@@ -199,8 +205,8 @@ class Login:
         self._deframer.hold(data)
         if self._deframer.first_sequence:
             return self._deframer.receive_one(b"")  # no command, and the machine will refuse it
-        if self._deframer.buffered > DIALOGUE_LIMIT:
-            raise PacketTooLarge(f"more than {DIALOGUE_LIMIT} bytes came ahead, amid the login")
+        if self._deframer.buffered > _LOGIN_LIMIT:
+            raise PacketTooLarge(f"more than {_LOGIN_LIMIT} bytes came ahead, amid the login")
         return None
 
     def _begin_tls(self, tls: ClientTls | None) -> None:
@@ -356,8 +362,10 @@ def identify(user: str, clusters: IClusters, host: str) -> Identity:
     """Read a user name; accounts of the proxy's own belong to its default cluster, whatever the name says.
 
     Raises:
-        SqlError: 1045 if it is none, 4669 if its cluster is not known.
+        SqlError: 1045 if it is none or too long, 4669 if its cluster is not known.
     """
+    if len(user) > _LONGEST_NAME:
+        raise access_denied(f"{user[:_LONGEST_NAME]}...", host)
     try:
         identity = parse_user_name(user, clusters.names, clusters.default_name)
     except ValueError:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any, Self
+
 from attrs import frozen
+
+_MAPPED = "::ffff:"
 
 
 @frozen
@@ -11,3 +15,12 @@ class Peer:
 
     host: str = ""
     port: int = 0
+
+    @classmethod
+    def of(cls, transport: Any) -> Self:
+        """Return where a transport comes from: by IPv4 if so, also on a socket of both families (RFC 4291, 2.5.5.2)."""
+        address = transport.getPeer()
+        host = getattr(address, "host", "")
+        if host.startswith(_MAPPED) and "." in host:
+            host = host.removeprefix(_MAPPED)
+        return cls(host, getattr(address, "port", 0))

@@ -157,7 +157,9 @@ SESSION_TRACK_TRANSACTION_STATE: Final[int] = 5
 CHARSET_UTF8MB4_GENERAL_CI: Final[int] = 45
 CHARSET_UTF8MB4_BIN: Final[int] = 46
 CHARSET_BINARY: Final[int] = 63
-UTF8_CHARSETS: Final[frozenset[int]] = frozenset((33, 45, 46, 76, 83, *range(192, 216), *range(223, 248), *range(255, 324)))
+UTF8_CHARSETS: Final[frozenset[int]] = frozenset(
+    (33, 45, 46, 76, 83, *range(192, 216), *range(223, 248), *range(255, 324))
+)
 """Collations of utf8mb3 and utf8mb4 in MySQL 8.4 and MariaDB 10.11 (information_schema.COLLATIONS), but for MariaDB's
 above 1,000."""
 

@@ -140,7 +140,7 @@ class HandshakeResponse:
     max_packet_size: int
     charset: int
     user: str
-    auth_response: bytes
+    auth_response: bytes = field(repr=False)
     database: str | None = None
     plugin: str | None = None
     attributes: tuple[Attribute, ...] = ()
@@ -289,7 +289,7 @@ class ChangeUser:
     """
 
     user: str
-    auth_response: bytes
+    auth_response: bytes = field(repr=False)
     database: str | None = None
     charset: int | None = None
     plugin: str | None = None

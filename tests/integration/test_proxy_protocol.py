@@ -292,6 +292,21 @@ def test_headers_that_others_wrote(server: Server, listen: Callable[..., Listeni
         listening.proxy.stop()
 
 
+def test_socket_of_both_families(
+    server: Server, start_proxy: Callable[..., Proxy], directory: Callable[[], Path]
+) -> None:
+    """Clients of IPv4 get in on a socket of IPv6, where their addresses look like ::ffff:127.0.0.1."""
+    port = free_port()
+    file = directory() / "odp.toml"
+    file.write_text(
+        f'[[listener]]\nport = "tcp:{port}:interface=\\\\:\\\\:ffff\\\\:127.0.0.1"\n'
+        f'[[cluster]]\nname = "ob1"\n[[cluster.server]]\naddress = "{server.address}"\n'
+    )
+    start_proxy("--config", str(file))
+    with closing(RawClient(port)) as client:
+        client.login("root@sys#ob1")
+
+
 def test_unix_socket(server: Server, start_proxy: Callable[..., Proxy], directory: Callable[[], Path]) -> None:
     """A load balancer may come by a Unix socket."""
     base = directory()

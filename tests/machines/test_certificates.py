@@ -67,7 +67,7 @@ class CertificateAccountsTests(SynchronousTestCase):
         self.assertEqual(self.why_not(None, Identity("app-x_1.y", "sys", "odp"), 8), "")
 
     def test_names_that_a_server_clips(self) -> None:
-        """A bound user's name with more behind it is that user's, where servers clip it: at 32, 64 or 128 characters."""
+        """A bound user's name with more behind it is that user's, where servers clip it: at 32 or 128 characters."""
         for size, same in ((8, False), (32, True), (128, True)):
             accounts = CertificateAccounts((CertificateAccount("cn:n", frozenset((UserName("n" * size),))),))
             longer = Identity("n" * size + "x", "sys", "odp")

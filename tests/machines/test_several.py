@@ -97,10 +97,17 @@ class SecondStatementTests(SynchronousTestCase):
         """A second statement may begin with a bracket."""
         self.assertEqual(second_statement("select 1; (select 2)"), 10)
 
+    def test_executable_comment(self) -> None:
+        """A second statement may be in an executable comment, which seekdb executes whatever version it names."""
+        for begin in ("/*! ", "/*!50000 ", "/*!99999 ", "/*!99999 /* a */ ", "/*M! "):
+            text = f"select 1; {begin}{SECOND} */"
+            self.assertEqual(second_statement(text), text.index(SECOND))
+
     def test_not_certain(self) -> None:
         """What only some servers, or only some settings of a session, take for a statement is left to the server."""
         for text in (
-            "select 1; /*!99999 select 2 */",
+            "select 1; /*!99999 */",
+            "select 1; /*! ) */",
             "/*!40101 set a = 1 */; select 2",
             "select 1; )",
             "select '\\'; drop table t; -- '",

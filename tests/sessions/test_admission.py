@@ -423,6 +423,14 @@ class OfOneAddressTests(SynchronousTestCase):
         enter(self.house, "ada", "10.0.0.1")
         self.assertEqual(self.house.connect(host="10.0.0.1").payloads(), [text])
 
+    def test_socket_of_both_families(self) -> None:
+        """An address of IPv4 is one address, also where a socket of IPv6 has it."""
+        enter(self.house, host="10.0.0.1")
+        client, _ = enter(self.house, host="::ffff:10.0.0.1")
+        self.assertEqual(client.wire.protocol.peer.host, "10.0.0.1")
+        self.assertEqual(self.house.connect(host="::ffff:10.0.0.1").payloads()[0][:3], TOO_MANY[:3])
+        enter(self.house, host="::ffff:0:1")
+
     def test_unix_sockets(self) -> None:
         """Clients on a Unix socket have no address, and no such limit."""
         for _ in range(5):

@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from odptwist.config_spellings import make_verifier
 from odptwist.errors import CloseReason
 from odptwist.machines.server_login import ASK_AGAIN_PLUGIN, FALLBACK
+from odptwist.sessions.history import History
 from odptwist.sessions.verifiers import ConfiguredVerifiers
 from odptwist.settings import AccountSettings
 from odptwist.snapshots import HeaderVersion
@@ -135,14 +136,28 @@ class LoginTests(SynchronousTestCase):
         self.assertEqual(len(self.house.registry), 0)
 
     def test_wrong_names_are_refused_before_any_server_is_asked(self) -> None:
-        """An unknown cluster is 4669, an impossible user name 1045, and so is one in the quotes that servers take off."""
-        names = (("root@sys#nowhere", 4669), ("@sys", 1045), ("root@", 1045), ("'root'@sys", 1045), ("odp:sys:''x''", 1045))
-        for user, code in names:
+        """An unknown cluster is 4669, an impossible user name, or one in the quotes that servers take off, 1045."""
+        impossible = ("@sys", "root@", "'root'@sys", "odp:sys:''x''")
+        for user, code in (("root@sys#nowhere", 4669), *((each, 1045) for each in impossible)):
             client = self.house.connect()
             client.packets()
             client.send(response(user))
             self.assertEqual(client.error()[0], code)
             self.assertEqual(self.house.attempts, 0)
+
+    def test_name_without_end(self) -> None:
+        """A name of a megabyte is in nobody's log or history."""
+        history = History()
+        self.house.use(history=history)
+        for user in ("a" * 1_000_000, "a" * 500 + "@proxysys"):
+            client = self.house.connect()
+            client.packets()
+            client.send(response(user))
+            self.assertLess(len(client.error()[1]), 500)
+            ended = history.latest_first()[0]
+            self.assertIsNone(ended.identity)
+            self.assertLess(len(client.wire.protocol.detail), 500)
+        self.assertEqual(self.house.attempts, 0)
 
     def test_foreign_tenant_is_refused(self) -> None:
         """A tenant that the settings do not accept is 1045 on a server without tenants."""
@@ -260,7 +275,7 @@ class LoginTests(SynchronousTestCase):
         client = self.house.connect()
         client.packets()
         client.send(response())
-        for _ in range(16):
+        for _ in range(4):
             client.send(bytes(1 << 16))
         self.assertIsNone(client.wire.protocol.reason)
         client.send(b"\0")
