@@ -188,7 +188,7 @@ def test_large_packets(connect: Connect, direct: Connection) -> None:
 
 
 def test_passwords(connect: Connect, proxy: Proxy, direct: Connection, server: Server) -> None:
-    """An account with a password logs in; a wrong one gets the server's own refusal, with the host that seekdb hides."""
+    """An account with a password logs in; a wrong one gets the server's refusal, with the host that seekdb hides."""
     query(direct, "DROP USER IF EXISTS 'walter'@'%'", "CREATE USER 'walter'@'%' IDENTIFIED BY 'secret'")
     assert query(connect("walter", password="secret"), "SELECT CURRENT_USER()")[0][0].startswith("walter@")
     for password in "wrong", "":
