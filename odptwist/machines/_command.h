@@ -8,7 +8,6 @@
 
 #define _GNU_SOURCE 1 /* memmem */
 #include "_response.h"
-#include <ctype.h>
 #include <string.h>
 
 enum {
@@ -25,6 +24,68 @@ enum {
 /* `proxysession` is looked for in so many bytes of the packet (`_MARK_LIMIT`). */
 #define MARK_LIMIT (8 * 1024)
 
+/* More beginnings than `plain_prefixes` ever returns: three ways to write each of eight words. */
+#define MOST_BEGINNINGS 64
+
+/* What `plain_prefixes` has returned, in a form that is quicker to look through than a set of bytes. */
+typedef struct {
+    PyObject *set; /* which one it was; NULL for none */
+    unsigned int beginnings[MOST_BEGINNINGS];
+    int count;
+} Plain;
+
+static unsigned int
+three_bytes(const unsigned char *at)
+{
+    return at[0] | (unsigned int)at[1] << 8 | (unsigned int)at[2] << 16;
+}
+
+/* Read a set of beginnings, unless it is the one that was read before. What has not three bytes is never found. */
+static int
+read_plain(Plain *plain, PyObject *set)
+{
+    if (plain->set == set && set != NULL)
+        return 0;
+    if (set == NULL || !PyFrozenSet_Check(set)) {
+        PyErr_SetString(PyExc_TypeError, "beginnings of plain texts are a frozen set");
+        return FAILED;
+    }
+    PyObject *each, *all = PyObject_GetIter(set);
+    if (all == NULL)
+        return FAILED;
+    Py_CLEAR(plain->set);
+    plain->count = 0;
+    while ((each = PyIter_Next(all)) != NULL) {
+        if (PyBytes_Check(each) && PyBytes_GET_SIZE(each) == 3 && plain->count < MOST_BEGINNINGS)
+            plain->beginnings[plain->count++] = three_bytes((const unsigned char *)PyBytes_AS_STRING(each));
+        Py_DECREF(each);
+    }
+    Py_DECREF(all);
+    if (PyErr_Occurred())
+        return FAILED;
+    plain->set = Py_NewRef(set);
+    return 0;
+}
+
+static int
+begins_plain(const Plain *plain, const unsigned char *text, Py_ssize_t size)
+{
+    if (size < 3)
+        return 0;
+    unsigned int beginning = three_bytes(text);
+    for (int i = 0; i < plain->count; i++)
+        if (plain->beginnings[i] == beginning)
+            return 1;
+    return 0;
+}
+
+/* Whether a byte is the capital of a small letter. */
+static int
+is_capital(unsigned char byte, char letter)
+{
+    return byte >= 'A' && byte <= 'Z' && byte + 0x20 == letter;
+}
+
 /* Whether a word (in small letters) is in a text, whatever the case of its letters there. */
 static int
 has_word(const unsigned char *text, Py_ssize_t size, const char *word)
@@ -32,7 +93,7 @@ has_word(const unsigned char *text, Py_ssize_t size, const char *word)
     Py_ssize_t length = (Py_ssize_t)strlen(word);
     for (Py_ssize_t at = 0; at + length <= size; at++) {
         Py_ssize_t i = 0;
-        while (i < length && tolower(text[at + i]) == word[i])
+        while (i < length && (text[at + i] == (unsigned char)word[i] || is_capital(text[at + i], word[i])))
             i++;
         if (i == length)
             return 1;
@@ -78,12 +139,9 @@ is_plain_text(const unsigned char *text, Py_ssize_t size)
     return 0;
 }
 
-/* Return the shape of the response if a chunk is one whole command that needs no look; else 0, or FAILED.
- *
- * `plain` are the beginnings of texts, from `plain_prefixes`.
- */
+/* Return the shape of the response if a chunk is one whole command that needs no look, else 0. */
 static int
-plain_shape(const unsigned char *chunk, Py_ssize_t size, PyObject *plain)
+plain_shape(const unsigned char *chunk, Py_ssize_t size, const Plain *plain)
 {
     if (size < TEXT || size - 4 >= MAX_PAYLOAD)
         return 0;
@@ -91,17 +149,10 @@ plain_shape(const unsigned char *chunk, Py_ssize_t size, PyObject *plain)
     if (head != size - 4)
         return 0; /* cut, followed by more, or with another sequence number than 0 */
     switch (chunk[4]) {
-    case COM_QUERY: {
-        Py_ssize_t length = size - TEXT;
-        PyObject *beginning = PyBytes_FromStringAndSize((const char *)chunk + TEXT, length < 3 ? length : 3);
-        if (beginning == NULL)
-            return FAILED;
-        int known = PySet_Contains(plain, beginning);
-        Py_DECREF(beginning);
-        if (known < 0)
-            return FAILED;
-        return (known && goes_on_plain(chunk, size)) || is_plain_text(chunk + TEXT, length) ? RESULT : 0;
-    }
+    case COM_QUERY:
+        if (begins_plain(plain, chunk + TEXT, size - TEXT) && goes_on_plain(chunk, size))
+            return RESULT;
+        return is_plain_text(chunk + TEXT, size - TEXT) ? RESULT : 0;
     case COM_PING:
     case COM_STMT_RESET:
         return SIMPLE;

@@ -20,6 +20,8 @@
 /* What one read takes; as BUFFER_SIZE in transport.py. */
 #define BUFFER_SIZE (256 * 1024)
 #define MOST_CONDITIONS 16
+/* Classes of transports that are known to be ours: for TCP and Unix sockets, of clients and of servers. */
+#define KNOWN_TYPES 4
 /* The number of the reactor's own descriptor among events: no transport has it, for generations begin with 1. */
 #define REACTOR 0
 
@@ -75,6 +77,9 @@ typedef struct {
     long long sizes[16];
     int classes;
     Py_ssize_t small, shown;
+    char wall; /* whether `clock` is time.time, which need not be called */
+    PyTypeObject *known[KNOWN_TYPES];
+    Plain plain;
     unsigned char *buffer;
 } Hub;
 
@@ -168,6 +173,27 @@ number_of(Hub *self, PyObject *transport)
     return number != NULL && PyLong_CheckExact(number) ? (int)PyLong_AsLong(number) : -1;
 }
 
+/* Whether an object is a transport of ours: one of a few classes, so that their bases need not be walked every time. */
+static int
+is_ours(Hub *self, PyObject *object)
+{
+    for (int i = 0; i < KNOWN_TYPES; i++)
+        if (Py_TYPE(object) == self->known[i])
+            return 1;
+    return PyObject_TypeCheck(object, self->transport_type);
+}
+
+/* Return the seconds that sessions count by, as a new float. */
+static PyObject *
+read_seconds(Hub *self)
+{
+    if (!self->wall)
+        return PyObject_CallNoArgs(self->clock);
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return PyFloat_FromDouble((double)now.tv_sec + (double)now.tv_nsec * 1e-9);
+}
+
 /* -- bytes on their way ------------------------------------------------------------------------------------------ */
 
 static int
@@ -245,7 +271,7 @@ static PyObject *
 writable(Hub *self, PyObject *session, Py_ssize_t offset)
 {
     PyObject *transport = slot(session, offset);
-    if (transport == NULL || !PyObject_TypeCheck(transport, self->transport_type) || !meets(transport, &self->writable))
+    if (transport == NULL || !is_ours(self, transport) || !meets(transport, &self->writable))
         return NULL;
     return number_of(self, transport) >= 0 ? transport : NULL;
 }
@@ -287,7 +313,7 @@ note_command(Hub *self, PyObject *client, PyObject *server, int shape, Py_ssize_
     begin_exchange(tracker, shape);
     if (set_slot(client, self->at.client.noted, PyLong_FromLongLong(tracker->now.number)) < 0 ||
         set_slot(client, self->at.client.statement, PyBytes_FromStringAndSize((const char *)packet + 4, shown)) < 0 ||
-        set_slot(client, self->at.client.since, PyObject_CallNoArgs(self->clock)) < 0 ||
+        set_slot(client, self->at.client.since, read_seconds(self)) < 0 ||
         add_to(server, self->at.server.bytes_out, size) < 0)
         return BROKEN;
     if (size <= self->small && is_select(packet, size))
@@ -323,10 +349,11 @@ serve_client(Hub *self, int descriptor, PyObject *transport, PyObject *client)
     Py_ssize_t size = receive(self, descriptor, &why);
     if (size <= 0)
         return size == 0 ? IN_C : lose(self, transport, why);
-    PyObject *plain = slot((PyObject *)tracker, self->at.tracker.plain);
-    int shape = plain != NULL ? plain_shape(self->buffer, size, plain) : UNKNOWN;
-    if (shape <= UNKNOWN)
-        return shape == FAILED ? BROKEN : pass_on(client, self->buffer, size);
+    if (read_plain(&self->plain, slot((PyObject *)tracker, self->at.tracker.plain)) == FAILED)
+        return BROKEN;
+    int shape = plain_shape(self->buffer, size, &self->plain);
+    if (shape == UNKNOWN)
+        return pass_on(client, self->buffer, size);
     Py_INCREF(server);
     Py_INCREF(out);
     int done = note_command(self, client, server, shape, size);
@@ -382,7 +409,7 @@ finish_plain(Hub *self, PyObject *client, PyObject *server)
     PyObject *counts = counts_of(self, client);
     if (count_response(self, client, counts) < 0)
         return BROKEN;
-    PyObject *now = PyObject_CallNoArgs(self->clock);
+    PyObject *now = read_seconds(self);
     if (now == NULL)
         return BROKEN;
     double since = seconds_at(client, self->at.client.since), busy = seconds_at(counts, self->at.counts.busy);
@@ -599,7 +626,7 @@ PyDoc_STRVAR(add_doc, "add(transport)\n--\n\nRead a transport from now on; it ma
 static PyObject *
 Hub_add(Hub *self, PyObject *transport)
 {
-    if (!PyObject_TypeCheck(transport, self->transport_type)) {
+    if (!is_ours(self, transport)) {
         PyErr_SetString(PyExc_TypeError, "not a transport of ours");
         return NULL;
     }
@@ -627,6 +654,11 @@ Hub_add(Hub *self, PyObject *transport)
         failed = epoll_ctl(self->epoll, EPOLL_CTL_MOD, (int)descriptor, &event);
     if (failed)
         return PyErr_SetFromErrno(PyExc_OSError);
+    for (int i = 0; i < KNOWN_TYPES && self->known[i] != Py_TYPE(transport); i++)
+        if (self->known[i] == NULL) {
+            self->known[i] = (PyTypeObject *)Py_NewRef(Py_TYPE(transport));
+            break;
+        }
     PyObject *before = self->entries[descriptor].transport;
     self->entries[descriptor] = (Entry){Py_NewRef(transport), self->generation};
     self->reading += before == NULL;
@@ -658,7 +690,7 @@ PyDoc_STRVAR(remove_doc, "remove(transport)\n--\n\nRead a transport no more; it 
 static PyObject *
 Hub_remove(Hub *self, PyObject *transport)
 {
-    if (!PyObject_TypeCheck(transport, self->transport_type)) {
+    if (!is_ours(self, transport)) {
         PyErr_SetString(PyExc_TypeError, "not a transport of ours");
         return NULL;
     }
@@ -847,6 +879,17 @@ read_layout(Hub *self, PyObject *layout)
     return self->done != NULL && self->broken != NULL ? 0 : BROKEN;
 }
 
+static char
+is_wall_clock(PyObject *clock)
+{
+    PyObject *module = PyImport_ImportModule("time");
+    PyObject *wall = module != NULL ? PyObject_GetAttrString(module, "time") : NULL;
+    Py_XDECREF(module);
+    Py_XDECREF(wall);
+    PyErr_Clear();
+    return wall == clock;
+}
+
 PyDoc_STRVAR(hub_doc, "Hub(descriptor, layout, clock, lost, failed)\n--\n\n"
                       "Reads transports; see odptwist.sessions.relaying.\n\n"
                       "Args:\n"
@@ -881,6 +924,7 @@ Hub_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
     } else if (read_layout(self, layout) == 0) {
         struct epoll_event event = {.events = EPOLLIN};
         event.data.u64 = (uint64_t)REACTOR << 32 | (uint32_t)descriptor;
+        self->wall = is_wall_clock(clock);
         self->epoll = epoll_create1(EPOLL_CLOEXEC);
         if (self->epoll >= 0 && epoll_ctl(self->epoll, EPOLL_CTL_ADD, descriptor, &event) == 0)
             return (PyObject *)self;
@@ -922,6 +966,9 @@ Hub_dealloc(Hub *self)
                                self->tracker_type,   self->counts_type, self->state_type};
     for (size_t i = 0; i < sizeof(classes) / sizeof(*classes); i++)
         Py_XDECREF(classes[i]);
+    for (int i = 0; i < KNOWN_TYPES; i++)
+        Py_XDECREF(self->known[i]);
+    Py_XDECREF(self->plain.set);
     Py_CLEAR(self->done);
     Py_CLEAR(self->broken);
     Py_CLEAR(self->layout);
@@ -964,8 +1011,12 @@ shape_of(PyObject *Py_UNUSED(module), PyObject *arguments)
     PyObject *chunk, *plain;
     if (!PyArg_ParseTuple(arguments, "SO!", &chunk, &PyFrozenSet_Type, &plain))
         return NULL;
-    int shape = plain_shape((const unsigned char *)PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk), plain);
-    return shape == FAILED ? NULL : PyLong_FromLong(shape);
+    Plain known = {0};
+    if (read_plain(&known, plain) == FAILED)
+        return NULL;
+    int shape = plain_shape((const unsigned char *)PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk), &known);
+    Py_DECREF(known.set);
+    return PyLong_FromLong(shape);
 }
 
 static PyMethodDef functions[] = {
