@@ -51,11 +51,12 @@ Responses_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 static int
 Responses_init(Responses *self, PyObject *arguments, PyObject *keywords)
 {
-    int deprecate_eof;
-    static char *names[] = {"deprecate_eof", NULL};
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "p", names, &deprecate_eof))
+    int deprecate_eof, local_files = 1;
+    static char *names[] = {"deprecate_eof", "local_files", NULL};
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "p|p", names, &deprecate_eof, &local_files))
         return -1;
     self->deprecate_eof = (char)deprecate_eof;
+    self->local_files = (char)local_files;
     return 0;
 }
 

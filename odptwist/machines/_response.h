@@ -43,10 +43,11 @@ typedef struct {
     PyObject *held;
     PyObject *changes;
     char deprecate_eof;
+    char local_files;
 } Responses;
 
 static PyObject *empty_bytes, *empty_tuple;
-static PyObject *WireError, *MalformedPacket, *PacketTooLarge, *ResponseOverrun;
+static PyObject *WireError, *MalformedPacket, *PacketTooLarge, *ResponseOverrun, *FileRefused;
 
 /* What a packet has come to: a phase, or FAILED with an exception set. */
 #define FAILED (-1)
@@ -153,12 +154,19 @@ read_packet(Responses *self, int phase, const unsigned char *packet, Py_ssize_t 
             self->now.oks += phase == HEADER;
             return self->now.status & MORE_RESULTS ? FURTHER : IDLE;
         }
-        if (first == 0xFB)
+        if (first == 0xFB) {
+            if (!self->local_files) {
+                PyErr_SetString(FileRefused, "it asks for a file of the client's, who has not agreed to send any");
+                return FAILED;
+            }
             return INFILE;
+        }
         if (first < 0xFB)
             self->now.count = first;
         else if (first == 0xFC && length == 3 && u16(packet + 1))
             self->now.count = u16(packet + 1);
+        else if (first == 0xFD && length == 4 && (u16(packet + 1) || packet[3]))
+            self->now.count = u16(packet + 1) | (Py_ssize_t)packet[3] << 16;
         else
             return malformed("a response that begins like nothing known");
         self->now.result_sets += phase == HEADER;
@@ -328,10 +336,13 @@ load_machine(void)
     MalformedPacket = PyObject_GetAttrString(errors, "MalformedPacket");
     PacketTooLarge = PyObject_GetAttrString(errors, "PacketTooLarge");
     ResponseOverrun = PyObject_GetAttrString(errors, "ResponseOverrun");
+    FileRefused = PyObject_GetAttrString(errors, "FileRefused");
     Py_DECREF(errors);
     empty_bytes = PyBytes_FromStringAndSize("", 0);
     empty_tuple = PyTuple_New(0);
-    return WireError && MalformedPacket && PacketTooLarge && ResponseOverrun && empty_bytes && empty_tuple ? 0 : FAILED;
+    return WireError && MalformedPacket && PacketTooLarge && ResponseOverrun && FileRefused && empty_bytes && empty_tuple
+               ? 0
+               : FAILED;
 }
 
 #endif

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import socket
 import sys
 import threading
@@ -11,6 +12,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -142,6 +144,16 @@ class GearTests(RelayCase):
         overrides = {each.__name__ for each in ClientSession.__mro__ if "responded" in vars(each)}
         self.assertEqual(overrides, {"Conversation", "Holding"})
         self.assertIsNot(RuledSession._note, ClientSession._note)
+
+    def test_what_is_replaced_is_diverted(self) -> None:
+        """Nobody replaces `dataReceived` of a session but by `divert`, which the relay can see."""
+        replaced = [
+            source.name
+            for source in sorted(Path(relaying.__file__).parent.glob("*.py"))
+            for line in source.read_text().splitlines()
+            if re.search(r"\.dataReceived\s*=", line)
+        ]
+        self.assertEqual(replaced, ["server.py"])
 
 
 class PlainCommandTests(RelayCase):
