@@ -238,6 +238,7 @@ class ProxyService(Service):
     def startService(self) -> None:
         """Start the embedded server, or ask the servers of the settings what they can do."""
         super().startService()  # type: ignore[no-untyped-call]
+        self._log.info("what passes commands and responses on: {gear}", gear=gear_of(self._reactor))
         self._listen()
         if not self._stopping:
             Deferred.fromCoroutine(self._start()).addErrback(self._failed)

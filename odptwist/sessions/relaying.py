@@ -1,8 +1,8 @@
 """The relay in C: exchanges that need no look pass between client and server without a call from Python.
 
-Source: issue 5, design/performance.md ("C relay, inverted"). `_hub.c` has an epoll of its own. Our transports are read
-there, and the reactor's epoll is one descriptor among them; so a turn of the reactor waits in C, and goes on in C as long
-as only *plain* events come. Every other event goes its way through Python as ever, and the turn ends after it.
+`_hub.c` has an epoll of its own. Our transports are read there, and the reactor's epoll is one descriptor among them;
+so a turn of the reactor waits in C, and goes on in C as long as only *plain* events come. Every other event goes its
+way through Python as ever, and the turn ends after it.
 
 There are no two states to keep in step: before every event the relay looks at the sessions themselves. What it asks
 stands below, and only there. A value that is not *the* value of the list sends the event through Python, so whoever
@@ -102,7 +102,9 @@ def relay(reactor: Any) -> bool:
         make_hub = import_module("odptwist.sessions._hub").Hub
     except ImportError:
         return False
-    hub = make_hub(reactor._poller.fileno(), Layout(), reactor.seconds, reactor._disconnectSelectable, _failure(reactor))
+    hub = make_hub(
+        reactor._poller.fileno(), Layout(), reactor.seconds, reactor._disconnectSelectable, _failure(reactor)
+    )
     add, remove, remove_all, readers = reactor.addReader, reactor.removeReader, reactor.removeAll, reactor.getReaders
     run, stock = hub.run, reactor.doPoll
 

@@ -202,7 +202,7 @@ class ServerSession(Dialogue):
         One response of a few is diverted, so the others must not pay for the question whether it is.
         """
         if receive is not None:
-            self.dataReceived = receive  # type: ignore[method-assign]
+            self.dataReceived = receive  # type: ignore[method-assign,assignment]
         elif self.diverted:
             del self.dataReceived
         self.diverted = receive is not None

@@ -134,12 +134,12 @@ class _UnixClient(DirectTransport, unix.Client):
 
 class _TcpConnector(tcp.Connector):
     def _makeTransport(self) -> Any:
-        return _TcpClient(self.host, self.port, self.bindAddress, self, self.reactor)  # type: ignore[no-untyped-call]
+        return _TcpClient(self.host, self.port, self.bindAddress, self, self.reactor)
 
 
 class _UnixConnector(unix.Connector):
     def _makeTransport(self) -> Any:
-        return _UnixClient(self.address, self, self.reactor)  # type: ignore[no-untyped-call]
+        return _UnixClient(self.address, self, self.reactor)
 
 
 def count_waiting(transport: Any) -> int:

@@ -44,7 +44,7 @@ _response = find_compiled()
 
 EXAMPLES = int(os.environ.get("ODPTWIST_EXAMPLES", "300"))
 SEEN = ("_phase", "_shape", "_count", "_skip", "_held", "_fragment", "answered", "changes")
-SEEN += ("status", "error", "insert_id", "number")
+SEEN += ("status", "error", "insert_id", "number", "oks", "result_sets")
 SHAPES = st.integers(response.SIMPLE, response.ENDLESS)
 VALID = [
     stream

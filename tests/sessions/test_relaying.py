@@ -414,6 +414,7 @@ class SameTests(RelayCase):
 
     @staticmethod
     def send_some(far: Far, data: bytes) -> int:
+        """Send what the socket takes, and return how much that was."""
         try:
             return far.socket.send(data) if data else 0
         except BlockingIOError:

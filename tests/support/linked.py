@@ -79,9 +79,7 @@ class Linked:
         case.addCleanup(self.reactor._poller.close)
         case.assertTrue(prepare(self.reactor))
         self.session, self.served_by = client.wire.protocol, server.wire.protocol
-        self.client, self.server = (
-            self._move(case, session, small) for session in (self.session, self.served_by)
-        )
+        self.client, self.server = (self._move(case, session, small) for session in (self.session, self.served_by))
 
     def _move(self, case: SynchronousTestCase, session: Any, small: bool) -> Far:
         far = Far(case, self.reactor, session, small)
