@@ -113,7 +113,9 @@ goes_on_plain(const unsigned char *packet, Py_ssize_t size)
 {
     const unsigned char *text = packet + TEXT;
     Py_ssize_t length = size - TEXT;
-    if (has_byte(text, length, '@') || has_byte(text, length, ';') || memmem(text, (size_t)length, "/*", 2) != NULL)
+    if (has_byte(text, length, '@') || has_byte(text, length, ';'))
+        return 0;
+    if (has_byte(text, length, '/') && memmem(text, (size_t)length, "/*", 2) != NULL)
         return 0;
     Py_ssize_t searched = size < MARK_LIMIT ? size : MARK_LIMIT;
     if (has_byte(packet, size, '(')) {
