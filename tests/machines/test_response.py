@@ -20,7 +20,6 @@ from odptwist.wire.framing import frame
 from tests.machines.exchanges import exchanges
 from tests.support.compiled import find_compiled
 
-
 _response = find_compiled("odptwist.machines._response")
 
 EXAMPLES = int(os.environ.get("ODPTWIST_EXAMPLES", "300"))
