@@ -74,7 +74,6 @@ typedef struct {
     uint32_t generation;
     Entry *entries; /* by descriptor */
     int size;
-    Py_ssize_t reading;
     PyObject *layout, *clock, *lost, *failed, *done, *broken;
     PyTypeObject *transport_type, *client_type, *server_type, *tracker_type, *counts_type, *state_type;
     Conditions writable, asking, ending, tracking, serving;
@@ -703,7 +702,6 @@ Hub_add(Hub *self, PyObject *transport)
         }
     PyObject *before = self->entries[descriptor].transport;
     self->entries[descriptor] = (Entry){Py_NewRef(transport), self->generation};
-    self->reading += before == NULL;
     Py_XDECREF(before);
     Py_RETURN_NONE;
 }
@@ -723,7 +721,6 @@ take_out(Hub *self, int descriptor)
     struct epoll_event event = {0};
     /* One that was closed has left by itself. */
     (void)epoll_ctl(self->epoll, EPOLL_CTL_DEL, descriptor, &event);
-    self->reading--;
     Py_CLEAR(self->entries[descriptor].transport);
 }
 
