@@ -340,9 +340,9 @@ load_machine(void)
     Py_DECREF(errors);
     empty_bytes = PyBytes_FromStringAndSize("", 0);
     empty_tuple = PyTuple_New(0);
-    return WireError && MalformedPacket && PacketTooLarge && ResponseOverrun && FileRefused && empty_bytes && empty_tuple
-               ? 0
-               : FAILED;
+    if (!WireError || !MalformedPacket || !PacketTooLarge || !ResponseOverrun || !FileRefused || !empty_bytes)
+        return FAILED;
+    return empty_tuple ? 0 : FAILED;
 }
 
 #endif

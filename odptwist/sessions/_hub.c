@@ -250,7 +250,8 @@ receive(Hub *self, int descriptor, PyObject **why)
     return BROKEN;
 }
 
-/* Send to a transport that is writable. What its kernel does not take, it gets as ever: it queues, or finds the fault. */
+/* Send to a transport that is writable. What its kernel does not take, it gets as ever: it queues, or finds what is
+ * wrong. */
 static int
 transmit(Hub *self, PyObject *transport, const unsigned char *data, Py_ssize_t size)
 {
@@ -376,7 +377,8 @@ ends_plain(Hub *self, PyObject *client, PyObject *server, Responses *tracker)
     if (tracker->now.insert_id || PyTuple_GET_SIZE(tracker->changes) || !meets(client, &self->ending) ||
         !meets((PyObject *)tracker, &self->tracking) || !meets(server, &self->serving) ||
         slot(client, self->at.client.bound) != server || state == NULL || !Py_IS_TYPE(state, self->state_type) ||
-        slot(state, self->at.state.versions) != slot(server, self->at.server.versions) || counts_of(self, client) == NULL)
+        slot(state, self->at.state.versions) != slot(server, self->at.server.versions) ||
+        counts_of(self, client) == NULL)
         return 0;
     PyObject *status = slot(client, self->at.client.status);
     return status != NULL && PyLong_CheckExact(status) && PyLong_AsLong(status) == (long)tracker->now.status;
@@ -548,7 +550,8 @@ serve(Hub *self, int descriptor, uint32_t generation, uint32_t events)
 }
 
 /* Begin to load what the next events of a batch will touch, each a step further: the transport, its session, and what
- * belongs to that. With hundreds of sessions none of it is in the caches, and each step would wait for the one before. */
+ * belongs to that. With hundreds of sessions none of it is in the caches, and each step would wait for the one before
+ * it. */
 static void
 look_ahead(Hub *self, const struct epoll_event *events, int count, int next)
 {
@@ -599,8 +602,8 @@ wait_for(Hub *self, struct epoll_event *events, double left)
 }
 
 PyDoc_STRVAR(run_doc, "run(timeout)\n--\n\n"
-                      "Wait for events and serve them, for so many seconds at most (None: for ever), until one has run\n"
-                      "Python code. Return whether the reactor's own descriptors have events.");
+                      "Wait for events and serve them, for so many seconds at most (None: for ever), until one has\n"
+                      "run Python code. Return whether the reactor's own descriptors have events.");
 
 static PyObject *
 Hub_run(Hub *self, PyObject *timeout)
@@ -1041,8 +1044,8 @@ static PyTypeObject HubType = {
 };
 
 PyDoc_STRVAR(shape_of_doc, "shape_of(chunk, plain)\n--\n\n"
-                           "Return the shape of the response if a chunk is one whole command that needs no look, else 0.\n"
-                           "`plain` is from `plain_prefixes`.");
+                           "Return the shape of the response if a chunk is one whole command that needs no look,\n"
+                           "else 0. `plain` is from `plain_prefixes`.");
 
 static PyObject *
 shape_of(PyObject *Py_UNUSED(module), PyObject *arguments)
