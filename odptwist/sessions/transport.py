@@ -30,14 +30,30 @@ BUFFER_SIZE = 256 * 1024
 SUPPORTED = hasattr(abstract.FileDescriptor, "_maybePauseProducer") and hasattr(tcp.Connector, "_makeTransport")
 
 
-class _Direct:
-    """Mixed into a transport of `twisted.internet.tcp` or `unix`."""
+class DirectTransport:
+    """Mixed into a transport of `twisted.internet.tcp` or `unix`.
+
+    What the relay in C looks at for every event are slots here, although Twisted would keep it in a dictionary; so it
+    has to be set before Twisted's classes give their defaults.
+
+    Attributes:
+        descriptor: its number, once it has begun to read; set by the relay.
+    """
+
+    __slots__ = ("TLS", "_tempDataLen", "connected", "dataBuffer", "descriptor", "disconnecting", "protocol")
 
     bufferSize = BUFFER_SIZE
     reads_lean = True
     disconnecting: Any
     # Twisted shuts a socket down before it closes it, in case another process has it, too. None has.
     _shouldShutdown = False
+
+    def __init__(self, *arguments: Any) -> None:
+        self.TLS = False
+        self.connected = self.disconnecting = self._tempDataLen = 0
+        self.dataBuffer = b""
+        self.descriptor = -1
+        super().__init__(*arguments)
 
     def doRead(self: Any) -> Any:
         """Pass on what has come, and say why the connection has ended if it has."""
@@ -97,33 +113,33 @@ class _Direct:
             self.connectionLost(Failure(CONNECTION_DONE))
 
 
-class _TcpServer(_Direct, tcp.Server):
+class _TcpServer(DirectTransport, tcp.Server):
     inherits_options = True
 
 
-class _TcpClient(_Direct, tcp.Client):
+class _TcpClient(DirectTransport, tcp.Client):
     def startReading(self) -> None:
         """Begin to read; not before there is a connection, as Twisted would."""
         if self.connected:
             super().startReading()  # type: ignore[no-untyped-call]
 
 
-class _UnixServer(_Direct, unix.Server):
-    TLS = False
+class _UnixServer(DirectTransport, unix.Server):
+    pass
 
 
-class _UnixClient(_Direct, unix.Client):
-    TLS = False
+class _UnixClient(DirectTransport, unix.Client):
+    pass
 
 
 class _TcpConnector(tcp.Connector):
     def _makeTransport(self) -> Any:
-        return _TcpClient(self.host, self.port, self.bindAddress, self, self.reactor)  # type: ignore[no-untyped-call]
+        return _TcpClient(self.host, self.port, self.bindAddress, self, self.reactor)
 
 
 class _UnixConnector(unix.Connector):
     def _makeTransport(self) -> Any:
-        return _UnixClient(self.address, self, self.reactor)  # type: ignore[no-untyped-call]
+        return _UnixClient(self.address, self, self.reactor)
 
 
 def count_waiting(transport: Any) -> int:
