@@ -47,7 +47,8 @@ from odptwist.wire.proxy_header import Found, HeaderReader
 from odptwist.wire.responses import parse_eof, parse_err, parse_ok
 from odptwist.wire.resultset import ColumnDefinition, ResultReader, parse_column_definition, parse_text_row
 from tests.machines.exchanges import exchanges, ok
-from tests.machines.test_response import SEEN, find_compiled
+from tests.machines.test_response import SEEN
+from tests.support.compiled import find_compiled
 
 T = TypeVar("T")
 
@@ -56,7 +57,8 @@ SALT = b"12345678901234567890"
 GREETING = Greeting("8.0.36", 7, SALT, 0x81FFF7FF | CLIENT_SSL, 0, 45, 2, "mysql_native_password")
 TABLE = StatementTable(builtin_statements())
 PLAIN = plain_prefixes(TABLE.first_words)
-_compiled = find_compiled()
+_compiled = find_compiled("odptwist.machines._response")
+_hub = find_compiled("odptwist.sessions._hub")
 
 
 def pieces(data: bytes, step: int) -> Iterator[bytes]:
@@ -239,6 +241,20 @@ def work(tracker: Tracker, data: bytes, sent: bytearray) -> None:
         verdict = tracker.client(data)
 
 
+def plain(data: bytes) -> None:
+    """The relay lets pass what the tracker lets pass, and nothing else."""
+    cut, payload = taken(data)
+    chunk = frame(payload, 0)[: cut or None]
+    tracker = Tracker(0, PLAIN)
+    try:
+        forwarded = tracker.client(chunk) == FORWARD
+    except WireError:
+        forwarded = False
+    due = tracker._shape if forwarded else response.UNKNOWN
+    if _hub is not None and _hub.shape_of(chunk, PLAIN) != due:
+        raise AssertionError(f"{chunk!r}: C {_hub.shape_of(chunk, PLAIN)}, Python {due}")
+
+
 def results(data: bytes) -> None:
     """Answers to the proxy's own questions may be anything, and so may the beginning of one to a client's PREPARE."""
     capabilities, stream = taken(data)
@@ -351,6 +367,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         server_login,
         responses,
         commands,
+        plain,
         results,
         compression,
         proxy_header,
@@ -376,6 +393,7 @@ def seeds() -> dict[str, list[bytes]]:
         "server_login": [hello + frame(ok(), 2), hello + frame(b"\xfenative\0" + SALT, 2) + frame(ok(), 4)],
         "responses": [bytes((shape, 3)) + each for shape in range(8) for each in streams[:20]],
         "commands": [b"\x02" + each for each in asked] + [b"\x05" + b"".join(asked[:5])],
+        "plain": [b"\0\x03" + each for each in (b"SELECT a FROM t WHERE b = 1", b"begin", b"select f(x)", *texts)],
         "results": [b"\0" + each for each in streams],
         "compression": [b"\0\x04" + Compressor(Algorithm.ZLIB, 1).compress(b"SELECT 1" * 40, 0).data],
         "proxy_header": [
