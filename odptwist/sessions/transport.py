@@ -11,11 +11,14 @@ missing, the stock transports are used; `tests/sessions/test_transport.py` pins 
 from __future__ import annotations
 
 import fcntl
+import os
 import socket
 import termios
+from errno import EINPROGRESS
 from typing import Any, cast
 
 from twisted.internet import abstract, tcp, unix
+from twisted.internet.error import getConnectError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.protocol import ClientFactory
@@ -102,10 +105,51 @@ class _TcpServer(_Direct, tcp.Server):
 
 
 class _TcpClient(_Direct, tcp.Client):
+    """Connects with few detours: Twisted waits for a turn first, asks twice for the outcome, and describes both ends.
+
+    A name that has to be looked up goes Twisted's way to its address.
+    """
+
+    logstr = "server"
+
     def startReading(self) -> None:
         """Begin to read; not before there is a connection, as Twisted would."""
         if self.connected:
             super().startReading()  # type: ignore[no-untyped-call]
+
+    def _finishInit(self: Any, when_done: Any, skt: Any, fault: Any, reactor: Any) -> None:
+        if when_done is None or self._requiresResolution:
+            super()._finishInit(when_done, skt, fault, reactor)  # type: ignore[no-untyped-call]
+        else:
+            self._commonConnection.__init__(self, skt, None, reactor)
+
+    def begin(self: Any) -> None:
+        """Begin to connect, unless that has to wait for an address, or has failed already."""
+        if not self._requiresResolution and hasattr(self, "socket"):
+            self._setRealAddress(self.addr)
+
+    def doConnect(self: Any) -> None:
+        """Begin to connect to an address; the first event of the socket says that the outcome is known."""
+        self.doRead = self.doWrite = self._learn_outcome
+        fault = self.socket.connect_ex(self.realAddress)
+        if fault == EINPROGRESS:
+            self.startWriting()
+        else:
+            self._settle(fault)
+
+    def _learn_outcome(self: Any) -> None:
+        self._settle(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+
+    def _settle(self: Any, fault: int) -> None:
+        del self.doRead, self.doWrite
+        if fault:
+            self.failIfNotConnected(getConnectError((fault, os.strerror(fault))))
+            return
+        self.stopWriting()
+        self.protocol = self.connector.buildProtocol(None)
+        self.connected = 1
+        self.startReading()
+        self.protocol.makeConnection(self)
 
 
 class _UnixServer(_Direct, unix.Server):
@@ -117,6 +161,11 @@ class _UnixClient(_Direct, unix.Client):
 
 
 class _TcpConnector(tcp.Connector):
+    def connect(self: Any) -> None:
+        """Begin to connect."""
+        super().connect()
+        self.transport.begin()
+
     def _makeTransport(self) -> Any:
         return _TcpClient(self.host, self.port, self.bindAddress, self, self.reactor)  # type: ignore[no-untyped-call]
 
