@@ -104,7 +104,19 @@ class _TcpServer(_Direct, tcp.Server):
     inherits_options = True
 
 
-class _TcpClient(_Direct, tcp.Client):
+class _Client(_Direct):
+    """Mixed into a client of `tcp` or `unix`: lets go of its connector when it has ended.
+
+    Else they and the session would keep each other, one for each login, until a collection of garbage finds them.
+    """
+
+    def connectionLost(self: Any, reason: Failure) -> None:
+        """Have ended, or not begun."""
+        super().connectionLost(reason)  # type: ignore[misc]
+        vars(self).pop("connector", None)
+
+
+class _TcpClient(_Client, tcp.Client):
     """Connects with few detours: Twisted waits for a turn first, asks twice for the outcome, and describes both ends.
 
     A name that has to be looked up goes Twisted's way to its address.
@@ -156,7 +168,7 @@ class _UnixServer(_Direct, unix.Server):
     TLS = False
 
 
-class _UnixClient(_Direct, unix.Client):
+class _UnixClient(_Client, unix.Client):
     TLS = False
 
 
