@@ -271,6 +271,9 @@ class ProxyService(Service):
         # What there is by now stays to the end: later collections of garbage need not look at it again.
         gc.collect()
         gc.freeze()
+        # A session has some seventy objects that the collector sees. With Python's threshold of 700 it would run for every
+        # dozen logins that are under way, and find nothing: sessions leave no cycles behind.
+        gc.set_threshold(10_000)
         servers = self._clusters.all_servers()
         silent = self._clusters.promise() is None
         self._log.info(
