@@ -7,6 +7,7 @@ https://mariadb.com/kb/en/connection/ (the extended capabilities in the filler).
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import Final
 
 from attrs import field, frozen
@@ -31,6 +32,12 @@ SSL_REQUEST_SIZE: Final[int] = 32
 """Bytes of a handshake response before its user name: all that an SSLRequest has."""
 
 _PART_1: Final[int] = 8
+# Of a greeting: connection id, first part of the salt, low capabilities; then collation, status, high capabilities,
+# length of the salt, MariaDB's capabilities. Of a handshake response, after its low capabilities: the high ones, largest
+# packet, collation, MariaDB's capabilities.
+_GREETING_HEAD: Final = Struct("<I8sxH")
+_GREETING_REST: Final = Struct("<BHHB6xI")
+_RESPONSE_HEAD: Final = Struct("<HIB19xI")
 
 
 @frozen
@@ -87,18 +94,11 @@ def parse_greeting(payload: bytes) -> Greeting:
     if version != 10:
         raise MalformedPacket(f"a greeting of protocol 10 is due, its first byte is {version}")
     server_version = decode_text(reader.null_terminated())
-    thread_id = reader.uint32()
-    salt = reader.take(_PART_1)
-    reader.take(1)
-    capabilities = reader.uint16()
+    thread_id, salt, capabilities = reader.unpack(_GREETING_HEAD)
     if not reader.remaining:
         return Greeting(server_version, thread_id, salt, capabilities, 0, 0, 0, "")
-    charset = reader.uint8()
-    status = reader.uint16()
-    capabilities |= reader.uint16() << 16
-    salt_size = reader.uint8()
-    reader.take(6)
-    mariadb_capabilities = reader.uint32()
+    charset, status, high, salt_size, mariadb_capabilities = reader.unpack(_GREETING_REST)
+    capabilities |= high << 16
     if capabilities & CLIENT_LONG_PASSWORD:
         mariadb_capabilities = 0
     # At least 12 bytes and a NUL, whatever the length says; servers without plugins leave it 0 and mean 20 + 1.
@@ -186,11 +186,8 @@ def parse_handshake_response(payload: bytes) -> HandshakeResponse:
     capabilities = reader.uint16()
     if not capabilities & CLIENT_PROTOCOL_41:
         raise MalformedPacket("the client does not speak protocol 4.1")
-    capabilities |= reader.uint16() << 16
-    max_packet_size = reader.uint32()
-    charset = reader.uint8()
-    reader.take(19)
-    mariadb_capabilities = reader.uint32()
+    high, max_packet_size, charset, mariadb_capabilities = reader.unpack(_RESPONSE_HEAD)
+    capabilities |= high << 16
     if capabilities & CLIENT_LONG_PASSWORD:
         mariadb_capabilities = 0
     user = decode_text(reader.null_terminated())
