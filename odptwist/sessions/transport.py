@@ -15,6 +15,7 @@ import os
 import socket
 import termios
 from errno import EINPROGRESS
+from functools import cache
 from typing import Any, cast
 
 from twisted.internet import abstract, tcp, unix
@@ -105,7 +106,7 @@ class _Direct:
 
 
 class _TcpServer(_Direct, tcp.Server):
-    inherits_options = True
+    is_watched = True
 
 
 class _Client(_Direct):
@@ -127,6 +128,7 @@ class _TcpClient(_Client, tcp.Client):
     """
 
     logstr = "server"
+    is_watched = True
 
     def startReading(self) -> None:
         """Begin to read; not before there is a connection, as Twisted would."""
@@ -164,6 +166,7 @@ class _TcpClient(_Client, tcp.Client):
         self.stopWriting()
         self.protocol = self.connector.buildProtocol(None)
         self.connected = 1
+        _watch(self.socket)
         self.startReading()
         self.protocol.makeConnection(self)
 
@@ -225,21 +228,20 @@ def watch_peer(transport: Any) -> None:
 
     The peer of a Unix socket cannot vanish silently.
     """
-    if getattr(transport, "inherits_options", False):
+    if getattr(transport, "is_watched", False):
         return
-    transport.setTcpNoDelay(True)
     handle = transport.getHandle() if hasattr(transport, "getHandle") else None
-    if isinstance(handle, socket.socket):
+    if isinstance(handle, socket.socket) and handle.family in (socket.AF_INET, socket.AF_INET6):
         _watch(handle)
 
 
 def _watch(handle: socket.socket) -> None:
-    if handle.family in (socket.AF_INET, socket.AF_INET6):
-        handle.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE)
-        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL)
-        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_COUNT)
-        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT * 1000)
+    handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    handle.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE)
+    handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL)
+    handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_COUNT)
+    handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT * 1000)
 
 
 def write_at_once(port: IListeningPort) -> None:
@@ -247,14 +249,15 @@ def write_at_once(port: IListeningPort) -> None:
 
     A port that is not a plain TCP or Unix port (another reactor's, a wrapper's) is left as it is.
     """
+    plain = cast(Any, port)
     if SUPPORTED and type(port) is tcp.Port:
         # Linux gives the options of a listening socket to those that it accepts.
-        listening = cast(Any, port).socket
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        _watch(listening)
-        cast(Any, port).transport = _TcpServer
+        _watch(plain.socket)
+        plain.transport = _TcpServer
+        plain.reads_lean = True
     elif SUPPORTED and type(port) is unix.Port:
-        cast(Any, port).transport = _UnixServer
+        plain.transport = _UnixServer
+        plain.reads_lean = True
 
 
 def connect(reactor: Any, address: Address, factory: ClientFactory, timeout: float) -> Any:
@@ -281,6 +284,7 @@ def connect(reactor: Any, address: Address, factory: ClientFactory, timeout: flo
     return connector
 
 
+@cache
 def _posix_reactor() -> type:
     # Imported late: its module imports what only some platforms have.
     from twisted.internet.posixbase import PosixReactorBase
