@@ -70,15 +70,14 @@ class Greeting:
         parts = [
             b"\x0a",
             null_terminated(encode_text(self.server_version)),
-            self.thread_id.to_bytes(4, "little"),
-            self.salt[:_PART_1] + b"\x00",
-            (self.capabilities & 0xFFFF).to_bytes(2, "little"),
-            self.charset.to_bytes(1, "little"),
-            self.status.to_bytes(2, "little"),
-            (self.capabilities >> 16).to_bytes(2, "little"),
-            (len(self.salt) + 1 if named else 0).to_bytes(1, "little"),
-            bytes(6),
-            _extended(self.capabilities, self.mariadb_capabilities),
+            _GREETING_HEAD.pack(self.thread_id, self.salt[:_PART_1], self.capabilities & 0xFFFF),
+            _GREETING_REST.pack(
+                self.charset,
+                self.status,
+                self.capabilities >> 16,
+                len(self.salt) + 1 if named else 0,
+                _extended(self.capabilities, self.mariadb_capabilities),
+            ),
         ]
         if named or self.capabilities & CLIENT_SECURE_CONNECTION:
             parts.append(self.salt[_PART_1:].ljust(12, b"\x00") + b"\x00")
@@ -154,11 +153,13 @@ class HandshakeResponse:
             MalformedPacket: a name has a NUL inside, or the auth response does not fit the capabilities.
         """
         parts = [
-            self.capabilities.to_bytes(4, "little"),
-            self.max_packet_size.to_bytes(4, "little"),
-            self.charset.to_bytes(1, "little"),
-            bytes(19),
-            _extended(self.capabilities, self.mariadb_capabilities),
+            (self.capabilities & 0xFFFF).to_bytes(2, "little"),
+            _RESPONSE_HEAD.pack(
+                self.capabilities >> 16,
+                self.max_packet_size,
+                self.charset,
+                _extended(self.capabilities, self.mariadb_capabilities),
+            ),
             null_terminated(encode_text(self.user)),
         ]
         if self.capabilities & CLIENT_PLUGIN_AUTH_LENENC_CLIENT_DATA:
@@ -333,8 +334,8 @@ def _expect(reader: Reader, due: int) -> None:
         raise MalformedPacket(f"a packet that begins with 0x{due:02x} is due, 0x{came:02x} came")
 
 
-def _extended(capabilities: int, mariadb_capabilities: int) -> bytes:
-    return bytes(4) if capabilities & CLIENT_LONG_PASSWORD else mariadb_capabilities.to_bytes(4, "little")
+def _extended(capabilities: int, mariadb_capabilities: int) -> int:
+    return 0 if capabilities & CLIENT_LONG_PASSWORD else mariadb_capabilities
 
 
 def _short_auth_response(auth_response: bytes, capabilities: int) -> bytes:
