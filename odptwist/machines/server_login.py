@@ -12,7 +12,6 @@ from __future__ import annotations
 from enum import Enum, unique
 from typing import Final
 
-
 from odptwist.errors import (
     LoginImpossible,
     LoginRefused,

@@ -33,8 +33,8 @@ SSL_REQUEST_SIZE: Final[int] = 32
 
 _PART_1: Final[int] = 8
 # Of a greeting: connection id, first part of the salt, low capabilities; then collation, status, high capabilities,
-# length of the salt, MariaDB's capabilities. Of a handshake response, after its low capabilities: the high ones, largest
-# packet, collation, MariaDB's capabilities.
+# length of the salt, MariaDB's capabilities. Of a handshake response, after its low capabilities: the high ones,
+# largest packet, collation, MariaDB's capabilities.
 _GREETING_HEAD: Final = Struct("<I8sxH")
 _GREETING_REST: Final = Struct("<BHHB6xI")
 _RESPONSE_HEAD: Final = Struct("<HIB19xI")
