@@ -4,8 +4,9 @@ Twisted's `write` only queues, and a later reactor turn sends; for a proxy of sm
 of its work (docs/reference/performance). Here `write` sends what the kernel takes, and only the rest is queued by the
 stock `write`, with all that belongs to it: back-pressure, `loseConnection` after the last byte, errors.
 
-It needs private names of Twisted (`_tempDataLen`, `_tempDataBuffer`, `Connector._makeTransport`). Where they are
-missing, the stock transports are used; `tests/sessions/test_transport.py` pins them.
+It needs private names of Twisted (`_tempDataLen`, `_tempDataBuffer`, `Connector._makeTransport`, and those by which a
+client transport comes to its address). Where they are missing, the stock transports are used;
+`tests/sessions/test_transport.py` pins them.
 """
 
 from __future__ import annotations
@@ -34,7 +35,11 @@ BUFFER_SIZE = 256 * 1024
 # One for all, as in Twisted's own loop: nobody adds to it.
 _DONE = Failure(CONNECTION_DONE)
 
-SUPPORTED = hasattr(abstract.FileDescriptor, "_maybePauseProducer") and hasattr(tcp.Connector, "_makeTransport")
+SUPPORTED = (
+    hasattr(abstract.FileDescriptor, "_maybePauseProducer")
+    and hasattr(tcp.Connector, "_makeTransport")
+    and all(hasattr(tcp.Client, name) for name in ("_commonConnection", "_finishInit", "_setRealAddress"))
+)
 
 
 class _Direct:
