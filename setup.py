@@ -45,8 +45,21 @@ setup(
     packages=[*find_packages(include=["odptwist", "odptwist.*"]), "twisted.plugins"],
     package_dir={"": "."},
     package_data={"odptwist": ["py.typed"]},
-    # Without a C compiler the same machine runs in Python.
-    ext_modules=[Extension("odptwist.machines._response", ["odptwist/machines/_response.c"], optional=True)],
+    # Without a C compiler the same machine runs in Python, and sessions read for themselves.
+    ext_modules=[
+        Extension(
+            "odptwist.machines._response",
+            ["odptwist/machines/_response.c"],
+            depends=["odptwist/machines/_response.h"],
+            optional=True,
+        ),
+        Extension(
+            "odptwist.sessions._hub",
+            ["odptwist/sessions/_hub.c"],
+            depends=["odptwist/machines/_command.h", "odptwist/machines/_response.h"],
+            optional=True,
+        ),
+    ],
     install_requires=[
         "attrs>=24.2",
         "cattrs>=24.1",

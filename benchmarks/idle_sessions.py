@@ -80,7 +80,7 @@ def main() -> None:
     rows = []
     if haproxy():
         rows.append(measure("HAProxy", start_haproxy, options.sessions, options.seconds, False))
-    rows.append(measure("odptwist, pure Python", start_odptwist, options.sessions, options.seconds, True))
+    rows.append(measure("odptwist", start_odptwist, options.sessions, options.seconds, True))
     print(f"Python {platform.python_version()}\n")
     titles = ["proxy", "sessions", "KB before", "KB after", "KB each", "s to open"]
     print_table([*titles, f"CPU s in {options.seconds:g} s idle", "SHOW PROXYSESSION"], rows)

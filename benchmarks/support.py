@@ -173,7 +173,7 @@ def start_odptwist(server: Server, *options: str, source: Path | None = None, ge
         server: the server.
         options: more of `twistd odp`.
         source: another directory of odptwist's source; None: the installed one.
-        gear: `python` for the machines in Python; empty: the best that is there.
+        gear: what `ODPTWIST_GEAR` shall be: `python`, `tracker` or `relay`; empty: the best that is there.
     """
     address = f"unix:{server}" if isinstance(server, Path) else f"127.0.0.1:{server}"
     return _start_odptwist("--server", address, *options, source=source, gear=gear)

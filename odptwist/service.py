@@ -36,7 +36,6 @@ from odptwist.interfaces import IBackendKiller, IProxyStatement, IRouter, ISessi
 from odptwist.live_settings import LiveSettings
 from odptwist.machines.certificates import CertificateAccount, CertificateAccounts
 from odptwist.machines.exchange import plain_prefixes
-from odptwist.machines.gear import GEAR
 from odptwist.machines.password_bridge import PasswordKeys
 from odptwist.machines.rate import RateLimit
 from odptwist.sessions.compression import Compression
@@ -50,6 +49,7 @@ from odptwist.sessions.own_accounts import OwnAccount, OwnAccounts
 from odptwist.sessions.paused import PausedClients
 from odptwist.sessions.probing import Prober
 from odptwist.sessions.registry import Entrance, Numbers, Registry
+from odptwist.sessions.relaying import gear_of
 from odptwist.sessions.rules import Rule, Rules
 from odptwist.sessions.service_sessions import ServiceSessions
 from odptwist.sessions.surroundings import Account, Limits, Routing, Surroundings
@@ -127,7 +127,7 @@ class ProxyService(Service):
         counting = statistics_statement((self.registry,) if rules is None else (self.registry, rules))
         ids = _session_ids(settings)
         about_servers = (*server_statements(self._clusters), processlist_statement(ids.one_everywhere))
-        about_itself = (*settings_statements(LiveSettings(settings, self._change), time(), GEAR), counting)
+        about_itself = (*settings_statements(LiveSettings(settings, self._change), time(), gear_of(reactor)), counting)
         pace = Pace(
             turn=lambda: deferLater(reactor, 0),
             aside=lambda work: deferToThreadPool(reactor, reactor.getThreadPool(), work),
@@ -238,6 +238,7 @@ class ProxyService(Service):
     def startService(self) -> None:
         """Start the embedded server, or ask the servers of the settings what they can do."""
         super().startService()  # type: ignore[no-untyped-call]
+        self._log.info("what passes commands and responses on: {gear}", gear=gear_of(self._reactor))
         self._listen()
         if not self._stopping:
             Deferred.fromCoroutine(self._start()).addErrback(self._failed)

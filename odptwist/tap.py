@@ -18,6 +18,7 @@ from odptwist.embedded.seekdb import find_seekdb
 from odptwist.errors import ConfigError, OdpError
 from odptwist.service import make_service
 from odptwist.sessions.polling import poll_lean
+from odptwist.sessions.relaying import relay
 from odptwist.settings import Settings
 from odptwist.statements.rule_timing import check_condition
 
@@ -125,7 +126,8 @@ def makeService(options: Options) -> IService:
     """Return the proxy; called by twistd."""
     from twisted.internet import reactor
 
-    poll_lean(reactor)
+    if not relay(reactor):
+        poll_lean(reactor)
     try:
         return cast(IService, make_service(reactor, options.settings))
     except ConfigError as fault:

@@ -370,7 +370,12 @@ def _is_plain(data: bytes) -> bool:
     A number `in data` and `find` are two to five times as fast as `b"@" in data`: there CPython tries first whether
     that is a number. An `x` is rare, so most texts need not be searched for `proxysession`.
     """
-    if _AT in data or _SEMICOLON in data or data.find(b"/*") >= 0:
+    # The header of a text of 64 bytes has an `@` of its own, so what seems to be found is looked for once more.
+    if (
+        (_AT in data and data.find(_AT, 5) >= 0)
+        or (_SEMICOLON in data and data.find(_SEMICOLON, 5) >= 0)
+        or data.find(b"/*", 5) >= 0
+    ):
         return False
     if _BRACKET in data:
         text = data.lower()

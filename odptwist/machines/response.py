@@ -5,7 +5,7 @@ Source: MySQL internals, "Command Phase" (text and binary protocol), MariaDB kno
 
 It sees every byte that a server sends and copies none that it need not. This is the innermost loop of the proxy: the
 code is longer than it would be in plain style, because each shortcut was measured (docs/reference/performance).
-`_response.c` is the same machine once more, for where a C compiler was there at the installation.
+`_response.h` is the same machine once more, in C, for where a C compiler was there at the installation.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ COLUMNS_EOF: Final = 6
 ROWS: Final = 7
 PASS: Final = 8  # `count` definitions to come, with an EOF behind each list of them, then the end
 LAST: Final = 9  # only the rest of the last packet is to come
+FURTHER: Final = 10  # as HEADER, for a result after the first one
 
 # How a count of columns that does not fit into a byte begins, and the length of its packet. The servers' limit of 4,096
 # is for tables: a SELECT may have 65,536 and more, so long as it needs no temporary table.
@@ -72,6 +73,8 @@ class Responses:
         insert_id: the last insert id of the last response, or 0.
         changes: OK payloads of the last response that carry session tracking.
         answered: whether a byte of the response in flight has come.
+        oks: how many responses were an OK; of several results, the first one counts.
+        result_sets: how many were a result set.
     """
 
     __slots__ = (
@@ -88,6 +91,8 @@ class Responses:
         "error",
         "insert_id",
         "number",
+        "oks",
+        "result_sets",
         "status",
     )
 
@@ -107,6 +112,8 @@ class Responses:
         self._held = b""
         self._fragment = False
         self.number = 0
+        self.oks = 0
+        self.result_sets = 0
         self.status = 0
         self.error = 0
         self.insert_id = 0
@@ -240,31 +247,35 @@ class Responses:
                 self._ok(data, start, length)
             else:
                 self._eof(data, start, length)
-            return HEADER if self.status & SERVER_MORE_RESULTS_EXISTS and shape == RESULT else IDLE
+            return FURTHER if self.status & SERVER_MORE_RESULTS_EXISTS and shape == RESULT else IDLE
         if phase == COLUMNS_EOF:
             if first != 0xFE or length > 5:
                 raise MalformedPacket("no EOF packet after column definitions")
             self._eof(data, start, length)
             if self.status & SERVER_STATUS_CURSOR_EXISTS:  # the rows come by COM_STMT_FETCH
-                return HEADER if self.status & SERVER_MORE_RESULTS_EXISTS else IDLE
+                return FURTHER if self.status & SERVER_MORE_RESULTS_EXISTS else IDLE
             return ROWS
         # The first packet of a response.
         if shape == RESULT:
             if first == 0x00:
                 self._ok(data, start, length)
-                return HEADER if self.status & SERVER_MORE_RESULTS_EXISTS else IDLE
+                self.oks += phase == HEADER
+                return FURTHER if self.status & SERVER_MORE_RESULTS_EXISTS else IDLE
             if first == 0xFB:
                 if not self._local_files:
                     raise FileRefused("it asks for a file of the client's, who has not agreed to send any")
                 return INFILE
             count = first if first < 0xFB else self._wide_count(data, start, length, first)
             self._count = count
+            if phase == HEADER:
+                self.result_sets += 1
             return COLUMNS
         if shape == SIMPLE:
             if first == 0xFE:
                 self._eof(data, start, length)
             elif first == 0x00:
                 self._ok(data, start, length)
+                self.oks += 1
             else:
                 raise MalformedPacket("neither OK, ERR nor EOF")
             return IDLE
@@ -273,6 +284,7 @@ class Responses:
         if shape == LOGIN:
             if first == 0x00:
                 self._ok(data, start, length)
+                self.oks += 1
                 return IDLE
             if first != 0xFE and first != 0x01:
                 raise MalformedPacket("neither OK, ERR nor a question, amid a login")

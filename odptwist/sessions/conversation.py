@@ -18,9 +18,9 @@ from odptwist.wire.constants import CLIENT_SESSION_TRACK, COM_QUIT, SERVER_STATU
 from odptwist.wire.responses import SchemaChanged, parse_ok
 
 _QUIT = bytes((COM_QUIT,))
-# How much of a statement observers are shown: the command byte and 1,024 bytes.
-_SHOWN = 1025
-_SHOWN_END = 4 + _SHOWN
+SHOWN = 1025
+"""How much of a statement observers are shown: the command byte and 1,024 bytes."""
+_SHOWN_END = 4 + SHOWN
 
 
 class Conversation(Answering):
@@ -118,6 +118,11 @@ class Conversation(Answering):
         return self.counts.answers + self.counts.commands(self.tracker.number if self.tracker is not None else 0)
 
     @property
+    def response_kinds(self) -> tuple[int, int]:
+        """How many responses of servers were an OK, and how many a result set."""
+        return (self.tracker.oks, self.tracker.result_sets) if self.tracker is not None else (0, 0)
+
+    @property
     def unfinished(self) -> bool:
         """Whether a statement runs or a transaction is open."""
         return self.statement_running or bool(self.status & SERVER_STATUS_IN_TRANS)
@@ -157,7 +162,7 @@ class Conversation(Answering):
         while True:
             if verdict == LOOK:
                 if tracker.command != _QUIT:  # what ran last is of interest when a session has ended
-                    self._note(tracker.command[:_SHOWN])
+                    self._note(tracker.command[:SHOWN])
                 self.look(tracker.command)
             elif verdict == FORWARD:
                 self.forward(data[: len(data) - len(tracker.kept)])

@@ -188,6 +188,10 @@ class Counted(Protocol):
         """How many commands were answered or are in flight."""
 
     @property
+    def response_kinds(self) -> tuple[int, int]:
+        """How many responses of servers were an OK, and how many a result set."""
+
+    @property
     def server_sessions(self) -> Sequence[CountedServer]:
         """All server sessions."""
 
@@ -196,13 +200,19 @@ def statistics_of(session: Counted) -> tuple[Statistic, ...]:
     """Return what is counted of a session: sizes in bytes, times in nanoseconds. What is never counted is not there."""
     counts = session.counts
     found: dict[str, float] = {}
+    responses = sum(counts.responses)
+    oks, result_sets = session.response_kinds
     own = (
         ("total_transaction_count", session.transactions),
         ("total_user_transaction_count", session.transactions),
         ("total_query_count", session.command_count),
         ("client_requests", session.command_count),
         ("client_internal_requests", counts.answers),
-        ("client_completed_requests", sum(counts.responses) + counts.answers),
+        ("client_completed_requests", responses + counts.answers),
+        ("server_ok_responses", oks),
+        ("server_resultset_responses", result_sets),
+        # A result set that ended with an error counts twice above.
+        ("server_other_responses", max(0, responses - oks - result_sets - counts.errors)),
         ("client_request_total_size", session.bytes_in),
         ("client_response_total_size", session.bytes_out),
     )

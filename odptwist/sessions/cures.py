@@ -45,10 +45,10 @@ def _change_first(server: ServerSession, change: Callable[[bytes, int], bytes]) 
             passed_on = frame(change(packet.payload, server.agreed), packet.sequence) + deframer.take_rest()
         except WireError:
             passed_on = deframer.take_rest()  # whoever follows the exchange finds the same fault
-        del server.dataReceived
+        server.divert(None)
         server.dataReceived(passed_on)
 
-    server.dataReceived = received  # type: ignore[method-assign]
+    server.divert(received)
 
 
 def _as_eof(payload: bytes, agreed: int) -> bytes:

@@ -30,7 +30,7 @@ def guard_login(server: ServerSession, client_secure: bool, host: str) -> None:
             packet = deframer.receive_one(data)
             while packet is not None:
                 if packet.payload[:1] not in _QUESTIONS:
-                    del server.dataReceived
+                    server.divert(None)
                     last = unmasked(packet.payload, host) if packet.payload[:1] == b"\xff" else packet.payload
                     pass_on(frame(last, packet.sequence) + deframer.take_rest())
                     return
@@ -40,13 +40,13 @@ def guard_login(server: ServerSession, client_secure: bool, host: str) -> None:
                 packet = deframer.receive_one(b"")
         except OdpError as fault:
             if packet is None:
-                del server.dataReceived
+                server.divert(None)
                 pass_on(deframer.take_rest())  # whoever follows the exchange finds the same fault
                 return
             # Also a question that cannot be read: some clients look at its beginning only.
-            server.dataReceived = lambda data: None  # type: ignore[method-assign]
+            server.divert(lambda data: None)
             server.transport.abortConnection()
             pass_on(frame(err_for(fault).encode(), packet.sequence))
 
     # As `expect_reply`: only this exchange pays for it.
-    server.dataReceived = received  # type: ignore[method-assign]
+    server.divert(received)

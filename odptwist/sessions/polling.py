@@ -31,9 +31,14 @@ _NEEDED = (
 )
 
 
+def can_replace_loop(reactor: Any) -> bool:
+    """Whether this is Twisted's epoll reactor, with the private names that another loop needs."""
+    return type(reactor).__name__ == "EPollReactor" and all(hasattr(reactor, name) for name in _NEEDED)
+
+
 def poll_lean(reactor: Any) -> bool:
     """Make an epoll reactor poll as described, from its next turn on; return whether it can."""
-    if type(reactor).__name__ != "EPollReactor" or not all(hasattr(reactor, name) for name in _NEEDED):
+    if not can_replace_loop(reactor):
         return False
     reactor.doIteration = _lean(reactor)
     return True

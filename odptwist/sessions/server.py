@@ -95,6 +95,7 @@ class ServerSession(Dialogue):
         transaction_lost: whether it was taken from its client session amid a transaction.
         bytes_in: how many came from the server after the login.
         bytes_out: how many commands' bytes went to it.
+        diverted: whether something else than this session takes what comes, for a while or for good.
     """
 
     __slots__ = (
@@ -102,6 +103,7 @@ class ServerSession(Dialogue):
         "bytes_in",
         "bytes_out",
         "client",
+        "diverted",
         "holds",
         "keeper",
         "killed",
@@ -130,6 +132,7 @@ class ServerSession(Dialogue):
         self.transaction_lost = False
         self.bytes_in = self.bytes_out = 0
         self.versions = Versions()
+        self.diverted = False
         self._farewell = ""
 
     # -- as Twisted calls it -------------------------------------------------------------------------------------
@@ -188,11 +191,21 @@ class ServerSession(Dialogue):
                 passed_on = reply.came  # the tracker finds the same fault
             else:
                 passed_on = take(reply) if self.owner is not None else reply.came
-            del self.dataReceived
+            self.divert(None)
             self.dataReceived(passed_on)
 
-        # One response of a few passes here, so the others must not pay for the question whether it does.
-        self.dataReceived = received  # type: ignore[method-assign]
+        self.divert(received)
+
+    def divert(self, receive: Callable[[bytes], None] | None) -> None:
+        """Let `receive` take what comes from now on; None: this session itself once more.
+
+        One response of a few is diverted, so the others must not pay for the question whether it is.
+        """
+        if receive is not None:
+            self.dataReceived = receive  # type: ignore[method-assign,assignment]
+        elif self.diverted:
+            del self.dataReceived
+        self.diverted = receive is not None
 
     def peer_broke(self, fault: WireError) -> None:
         """End, because what came cannot be inflated."""
@@ -232,7 +245,7 @@ class ServerSession(Dialogue):
         else:
             self._farewell = "it sent something unasked"
         # The rest of a segment still comes, by TLS.
-        self.dataReceived = lambda data: None  # type: ignore[method-assign]
+        self.divert(lambda data: None)
         self._log.warn(
             "server session {ss_id}: server {server} says unasked: {text}",
             ss_id=self.ss_id,

@@ -24,6 +24,7 @@ class Session(Protocol):
 
     Attributes:
         surroundings: the rest of the house.
+        transport: None before the connection.
         reason: why it ended; None as long as it lives.
         detail: who killed it or what went wrong, or empty.
         began: when it began, on the reactor's clock.
@@ -36,12 +37,12 @@ class Session(Protocol):
         "detail",
         "reason",
         "surroundings",
+        "transport",
     )
-
-    transport: Any
 
     def __init__(self, surroundings: Surroundings) -> None:
         self.surroundings = surroundings
+        self.transport: Any = None
         self.reason: CloseReason | None = None
         self.detail = ""
         self.began = surroundings.reactor.seconds()

@@ -42,8 +42,17 @@ SUPPORTED = (
 )
 
 
-class _Direct:
-    """Mixed into a transport of `twisted.internet.tcp` or `unix`."""
+class DirectTransport:
+    """Mixed into a transport of `twisted.internet.tcp` or `unix`.
+
+    What the relay in C looks at for every event are slots here, although Twisted would keep it in a dictionary; so it
+    has to be set before Twisted's classes give their defaults.
+
+    Attributes:
+        descriptor: its number, once it has begun to read; set by the relay.
+    """
+
+    __slots__ = ("TLS", "_tempDataLen", "connected", "dataBuffer", "descriptor", "disconnecting", "protocol")
 
     bufferSize = BUFFER_SIZE
     reads_lean = True
@@ -51,6 +60,13 @@ class _Direct:
     closes_next = False
     # Twisted shuts a socket down before it closes it, in case another process has it, too. None has.
     _shouldShutdown = False
+
+    def __init__(self, *arguments: Any) -> None:
+        self.TLS = False
+        self.connected = self.disconnecting = self._tempDataLen = 0
+        self.dataBuffer = b""
+        self.descriptor = -1
+        super().__init__(*arguments)
 
     def doRead(self: Any) -> Any:
         """Pass on what has come, and say why the connection has ended if it has."""
@@ -110,11 +126,11 @@ class _Direct:
             self.connectionLost(_DONE)
 
 
-class _TcpServer(_Direct, tcp.Server):
+class _TcpServer(DirectTransport, tcp.Server):
     is_watched = True
 
 
-class _Client(_Direct):
+class _Client(DirectTransport):
     """Mixed into a client of `tcp` or `unix`: lets go of its connector when it has ended.
 
     Else they and the session would keep each other, one for each login, until a collection of garbage finds them.
@@ -176,12 +192,12 @@ class _TcpClient(_Client, tcp.Client):
         self.protocol.makeConnection(self)
 
 
-class _UnixServer(_Direct, unix.Server):
-    TLS = False
+class _UnixServer(DirectTransport, unix.Server):
+    pass
 
 
 class _UnixClient(_Client, unix.Client):
-    TLS = False
+    pass
 
 
 class _TcpConnector(tcp.Connector):
@@ -191,12 +207,12 @@ class _TcpConnector(tcp.Connector):
         self.transport.begin()
 
     def _makeTransport(self) -> Any:
-        return _TcpClient(self.host, self.port, self.bindAddress, self, self.reactor)  # type: ignore[no-untyped-call]
+        return _TcpClient(self.host, self.port, self.bindAddress, self, self.reactor)
 
 
 class _UnixConnector(unix.Connector):
     def _makeTransport(self) -> Any:
-        return _UnixClient(self.address, self, self.reactor)  # type: ignore[no-untyped-call]
+        return _UnixClient(self.address, self, self.reactor)
 
 
 def close(transport: Any) -> bool:

@@ -25,6 +25,9 @@ LINE_LIMIT: Final[int] = 107
 """Bytes of a line of version 1 with its CRLF (2.1, "worst case")."""
 SIZE_LIMIT: Final[int] = 16 * 1024
 """Bytes of a header of version 2; HAProxy neither makes nor takes a longer one than its buffer (tune.bufsize)."""
+SENT_LIMIT: Final[int] = 256
+"""Bytes of a header of version 2 that is sent. MariaDB 10.11 breaks off logins behind a longer one, and clients can
+have a part in the vectors: the name that they want by TLS, that of their certificate."""
 
 TLV_CRC32C: Final[int] = 0x03
 TLV_NOOP: Final[int] = 0x04
@@ -58,7 +61,7 @@ class ProxyHeader:
     vectors: bytes = b""
 
     def encode(self, version: HeaderVersion) -> bytes:
-        """Return the header as it is sent; only version 2 has room for `vectors`."""
+        """Return the header as it is sent; only version 2 has room for `vectors`, if it is not too long with them."""
         if version is HeaderVersion.V2:
             return self._encode_binary()
         if self.source is None or self.destination is None:
@@ -72,7 +75,9 @@ class ProxyHeader:
             return SIGNATURE + bytes((_LOCAL, _UNSPEC, 0, 0))
         here, there = _same_family(self.source, self.destination)
         ports = self.source.port.to_bytes(2, "big") + self.destination.port.to_bytes(2, "big")
-        rest = here.packed + there.packed + ports + self.vectors
+        rest = here.packed + there.packed + ports
+        if _FIXED + len(rest) + len(self.vectors) <= SENT_LIMIT:
+            rest += self.vectors
         family = _INET_STREAM if here.version == 4 else _INET6_STREAM
         return SIGNATURE + bytes((_PROXY, family)) + len(rest).to_bytes(2, "big") + rest
 

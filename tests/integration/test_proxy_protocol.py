@@ -245,6 +245,18 @@ def test_tls_behind_the_header(
         assert query(client, "SELECT 1") == [(1,)]
 
 
+def test_balancer_that_says_much(mariadb: Server, listen: Callable[..., Listening]) -> None:
+    """A client gets in however much was said of it: the server is told what it takes."""
+    listening = listen(mariadb.address, cluster='server_proxy_protocol = "v2"')
+    for size in (100, 201, 300, 5000):
+        said = b"\2" + size.to_bytes(2, "big") + bytes(size)
+        header = ProxyHeader(Address("127.0.0.1", 7), Address("127.0.0.1", 3306), said)
+        with closing(raw(listening.port, header.encode(HeaderVersion.V2)[:14])) as client:
+            rest = header.encode(HeaderVersion.V2)[16:28] + said
+            client.socket.sendall(len(rest).to_bytes(2, "big") + rest)
+            client.login("root@sys#ob1")
+
+
 def test_chain(mariadb: Server, listen: Callable[..., Listening]) -> None:
     """Through two proxies in a row the client's address reaches the server."""
     inner = listen(mariadb.address, cluster='server_proxy_protocol = "v1"')

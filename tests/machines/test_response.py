@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib import import_module
-from importlib.metadata import distributions
-from importlib.util import module_from_spec, spec_from_file_location
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -21,30 +18,13 @@ from odptwist.machines import response
 from odptwist.wire.constants import CLIENT_DEPRECATE_EOF
 from odptwist.wire.framing import frame
 from tests.machines.exchanges import exchanges
+from tests.support.compiled import find_compiled
 
-
-def find_compiled() -> Any:
-    """Return the module in C, or None: beside this source, or in the installed package."""
-    try:
-        return import_module("odptwist.machines._response")
-    except ImportError:
-        pass
-    # A build leaves an egg-info beside the source, which comes first and has no module in C.
-    for each in (file for found in distributions(name="odptwist") for file in found.files or ()):
-        if each.name.startswith("_response.") and each.suffix == ".so":
-            spec = spec_from_file_location("odptwist.machines._response", str(each.locate()))
-            if spec is not None and spec.loader is not None:
-                module = module_from_spec(spec)
-                spec.loader.exec_module(module)
-                return module
-    return None
-
-
-_response = find_compiled()
+_response = find_compiled("odptwist.machines._response")
 
 EXAMPLES = int(os.environ.get("ODPTWIST_EXAMPLES", "300"))
 SEEN = ("_phase", "_shape", "_count", "_skip", "_held", "_fragment", "answered", "changes")
-SEEN += ("status", "error", "insert_id", "number")
+SEEN += ("status", "error", "insert_id", "number", "oks", "result_sets")
 SHAPES = st.integers(response.SIMPLE, response.ENDLESS)
 VALID = [
     stream

@@ -122,6 +122,20 @@ class CountingTests(SynchronousTestCase):
         self.assertEqual([counted["client_internal_requests"], counted["client_requests"]], [3, 3])
         self.assertNotIn("server_requests", counted)
 
+    def test_kinds_of_responses(self) -> None:
+        """A response is of the kind of its first packet; of several results, the first one counts."""
+        self.ask(b"SELECT 1", result([[b"1"]]))
+        self.ask(b"SELECT 1; DO 1", result([[b"1"]], 2 | c.SERVER_MORE_RESULTS_EXISTS) + frame(OK.encode(0), 6))
+        for _ in range(3):
+            self.ask(b"DO 1")
+        self.client.query(b"SELECT 1")
+        self.server.err(1064, "no")
+        self.client.command(c.COM_STATISTICS)
+        self.server.send(frame(b"Uptime: 1", 1))
+        counted = self.counted()
+        kinds = [counted[f"server_{kind}_responses"] for kind in ("ok", "resultset", "error", "other")]
+        self.assertEqual((kinds, counted["server_responses"]), ([3, 2, 1, 1], 7))
+
     def test_errors(self) -> None:
         """Responses that end with an error are counted."""
         self.client.query(b"SELECT 1")

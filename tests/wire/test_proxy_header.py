@@ -258,6 +258,13 @@ class EncodeTests(SynchronousTestCase):
         self.assertEqual(ProxyHeader().encode(HeaderVersion.V2), binary(0x20, 0, b""))
         self.assertEqual(read(binary()).encode(HeaderVersion.V2), binary())
 
+    def test_too_much_said(self) -> None:
+        """What would make the header longer than MariaDB takes is left out."""
+        for header, room in ((V4, 256 - 28), (V6, 256 - 52)):
+            said = vector(AUTHORITY, bytes(room - 3))
+            self.assertEqual(read(evolve(header, vectors=said).encode(HeaderVersion.V2)).vectors, said)
+            self.assertEqual(read(evolve(header, vectors=said + b"\5\0\0").encode(HeaderVersion.V2)), header)
+
     def test_families_that_differ(self) -> None:
         """Where a client of IPv6 came in by IPv4 in front of the load balancer, both are told as IPv6."""
         mixed = ProxyHeader(V6.source, V4.destination)
