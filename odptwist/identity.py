@@ -18,7 +18,7 @@ INSPECTOR = "inspector"
 """The user of that tenant who may see everything, and end nothing."""
 
 
-@frozen
+@frozen(cache_hash=True)
 class Identity:
     """A user of a tenant of a cluster; all three are never empty, and compared exactly."""
 

@@ -16,7 +16,7 @@ from odptwist.identity import ADMINISTRATOR, PROXY_TENANT, Identity
 _PROXY = Identity(ADMINISTRATOR, PROXY_TENANT, "proxy")
 
 
-@frozen
+@frozen(cache_hash=True)
 class Address:
     """Where a server listens: host and port, or the path of a Unix socket."""
 

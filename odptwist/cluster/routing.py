@@ -26,6 +26,8 @@ class RoleRouter:
         self, identity: Identity, servers: Sequence[ServerStanding], purpose: Purpose
     ) -> Sequence[Address]:
         """Return what `IRouter` wants."""
+        if len(servers) == 1:
+            return (servers[0].address,)
         replicas = [each for each in servers if each.role is Role.REPLICA]
         others = [each for each in servers if each.role is not Role.REPLICA]
         # A server whose role is not known may be the primary, but one that is known to be is the better guess. A

@@ -58,7 +58,9 @@ class CertificateAccounts:
             identity: who it says it is.
             charset: number of a collation of the character set in which it says so; None if it is not known.
         """
-        if self.known and charset not in UTF8_CHARSETS and not _PLAIN.fullmatch(identity.user):
+        if not self.known:
+            return ""
+        if charset not in UTF8_CHARSETS and not _PLAIN.fullmatch(identity.user):
             return f"its server may take its name for another in the character set of collation {charset}"
         names = certificate.names if certificate is not None else frozenset()
         shown = [each for each in self.known if each.name in names]

@@ -12,8 +12,6 @@ from __future__ import annotations
 from enum import Enum, unique
 from typing import Final
 
-from attrs import evolve
-
 from odptwist.errors import (
     LoginImpossible,
     LoginRefused,
@@ -261,15 +259,15 @@ def server_response(
         )
     else:
         plugin, answer = ASK_AGAIN_PLUGIN, ASK_AGAIN_ANSWER
-    return evolve(
-        client,
+    return HandshakeResponse(
         capabilities=capabilities,
-        mariadb_capabilities=0,
+        max_packet_size=client.max_packet_size,
+        charset=client.charset,
         user=server_user(identity, greeting),
         auth_response=answer,
+        database=client.database,
         plugin=plugin,
         attributes=attributes,
-        zstd_level=None,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from typing import Protocol as Shape
 
 from attrs import evolve, field, frozen
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import ClientFactory
 from twisted.python.failure import Failure
 
@@ -117,7 +117,7 @@ class Dialogue(Session):
         self.pickups = 0
         self.connected_at = self.logged_in_at = 0.0
         self.by_itself = False
-        self._inbox: Inbox | None = Inbox()
+        self._inbox: Inbox | None = Inbox(surroundings.reactor)
         self._made: Deferred[None] | None = None
         self._login: ServerLogin | None = None
         self._securing = False
@@ -237,7 +237,8 @@ class Dialogue(Session):
                 asked = True
                 ask(effect.payload)
             else:
-                self._login = self._inbox = None
+                self._login = None
+                self._leave_dialogue()
                 self.logged_in_at = self.surroundings.reactor.seconds()
                 if self.encrypted:
                     self.surroundings.server_tls[self.address].keep_session(self.transport)
@@ -323,7 +324,7 @@ class Dialogue(Session):
         """
         if self._inbox is not None or self.reason is not None:
             raise ServerSessionLost("the server session is in a dialogue or gone")
-        self._inbox = Inbox(largest)
+        self._inbox = Inbox(self.surroundings.reactor, largest)
         self.pickups += 1
         self.transport.write(b"".join(commands))
         try:
@@ -337,18 +338,17 @@ class Dialogue(Session):
             if isinstance(fault, CancelledError):
                 raise
             raise ServerSessionLost(f"server {self.address} did not answer: {fault}") from fault
-        self._inbox = None
+        self._leave_dialogue()
 
     async def _packet(self, patience: float | None) -> Any:
         if self._inbox is None:
             raise ServerSessionLost("the server session is not in a dialogue")
-        waiting = self._inbox.next()
-        if patience is not None:
-            waiting.addTimeout(patience, self.surroundings.reactor)
-        try:
-            return await waiting
-        except TimeoutError:
-            raise ServerUnreachable(f"no answer within {patience:g} s") from None
+        return self._inbox.take() or await self._inbox.next(patience)
+
+    def _leave_dialogue(self) -> None:
+        if self._inbox is not None:
+            self._inbox.close()
+            self._inbox = None
 
     def dialogue_failed(self, detail: str) -> None:
         """End, because the server did not answer, or not as it should."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from attrs import frozen
 from twisted.internet.error import ConnectError
+from twisted.internet.main import CONNECTION_DONE
 from twisted.python.failure import Failure
 
 from odptwist.machines.certificates import ClientCertificate
@@ -20,6 +21,8 @@ _WORDS = {
     "http request": "the peer speaks no TLS",
     "wrong version number": "the peer speaks no TLS",
 }
+
+_DONE = str(CONNECTION_DONE)
 
 
 @frozen
@@ -84,6 +87,8 @@ def cipher_of(transport: Any) -> str:
 def explain(reason: Failure) -> str:
     """Return in words why a connection ended; failures of OpenSSL are lists of tuples."""
     fault = reason.value
+    if fault is CONNECTION_DONE:
+        return _DONE  # how nearly all end; its words are looked for in a docstring each time
     if isinstance(fault, ConnectError) and fault.args and isinstance(fault.args[0], Failure):
         return explain(fault.args[0])  # a connection that ended while it was made
     kind = type(fault)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from odptwist.errors import WireError
+from odptwist.errors import ServerUnreachable, WireError
 from odptwist.wire.framing import Deframer, Packet
 
 # Logins and the proxy's own small questions; no packet of theirs comes near it.
@@ -18,16 +19,23 @@ class Inbox:
     """Takes a peer's bytes and hands out its packets to one waiter at a time.
 
     A dialogue has few packets, and each is waited for; what comes before anybody waits is kept, up to the limit of
-    bytes that one packet may have.
+    bytes that one packet may have. One timer serves all of them.
+
+    Args:
+        reactor: for the time to wait.
+        limit: the longest payload, in bytes.
     """
 
-    __slots__ = ("_deframer", "_ended", "_packets", "_waiter")
+    __slots__ = ("_deframer", "_ended", "_packets", "_patience", "_reactor", "_timer", "_waiter")
 
-    def __init__(self, limit: int = DIALOGUE_LIMIT) -> None:
+    def __init__(self, reactor: Any, limit: int = DIALOGUE_LIMIT) -> None:
+        self._reactor = reactor
         self._deframer = Deframer(limit)
         self._packets: deque[Packet] = deque()
         self._waiter: Deferred[Packet] | None = None
         self._ended: Failure | None = None
+        self._patience = 0.0
+        self._timer: Any = None
 
     @property
     def buffered(self) -> bool:
@@ -45,18 +53,40 @@ class Inbox:
             return
         self._serve()
 
-    def next(self) -> Deferred[Packet]:
-        """Fire with the next packet, or fail with what ended the dialogue."""
-        self._waiter = Deferred(self._cancelled)
-        waiter = self._waiter
+    def take(self) -> Packet | None:
+        """Return the next packet if it has come."""
+        return self._packets.popleft() if self._packets else None
+
+    def next(self, patience: float | None) -> Deferred[Packet]:
+        """Fire with the next packet, or fail with what ended the dialogue.
+
+        Args:
+            patience: seconds, after which the dialogue ends with `ServerUnreachable`; None: as long as it takes.
+        """
+        self._waiter = waiter = Deferred[Packet](self._cancelled)
         self._serve()
+        if patience is None:
+            self.close()
+        elif self._waiter is not None:
+            self._patience = patience
+            if self._timer is None:
+                self._timer = self._reactor.callLater(patience, self._too_late)
+            else:
+                self._timer.reset(patience)
         return waiter
 
     def end(self, reason: Failure) -> None:
         """Fail the present or the next waiter: no packet will come."""
         if self._ended is None:
             self._ended = reason
+            self.close()
             self._serve()
+
+    def close(self) -> None:
+        """Stop the timer: nobody waits, or for as long as it takes."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _serve(self) -> None:
         waiter = self._waiter
@@ -69,6 +99,12 @@ class Inbox:
             self._waiter = None
             waiter.errback(self._ended)
 
+    def _too_late(self) -> None:
+        self._timer = None
+        if self._waiter is not None:  # else the answer has come, and the dialogue is not over
+            self.end(Failure(ServerUnreachable(f"no answer within {self._patience:g} s")))
+
     def _cancelled(self, waiter: Deferred[Packet]) -> None:
         if self._waiter is waiter:
             self._waiter = None
+            self.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Iterator
+from functools import lru_cache
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -50,9 +51,14 @@ class Numbers:
     def new_proxy_sessid(self, host: str, port: int) -> int:
         """Return IPv4 address << 32 | port << 16 | counter; without an IPv4 address its part is 0."""
         self._proxy_sessid += 1
-        text = host.rpartition(":")[2]  # a socket of both families has it as ::ffff:10.0.0.7
-        address = int(IPv4Address(text)) if text.count(".") == 3 else 0
-        return address << 32 | port << 16 | (self._proxy_sessid & 0xFFFF)
+        return _place(host, port) | (self._proxy_sessid & 0xFFFF)
+
+
+@lru_cache
+def _place(host: str, port: int) -> int:
+    text = host.rpartition(":")[2]  # a socket of both families has it as ::ffff:10.0.0.7
+    address = int(IPv4Address(text)) if text.count(".") == 3 else 0
+    return address << 32 | port << 16
 
 
 @implementer(ISessionDirectory, IStatistics)

@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 
 from odptwist.errors import CloseReason
 from odptwist.sessions.surroundings import Surroundings
-from odptwist.sessions.transport import is_taken
+from odptwist.sessions.transport import close, is_taken
 from odptwist.snapshots import EndedSession
 
 # Ends that are nothing special: a log entry costs as much as a fifth of a login.
@@ -74,8 +74,7 @@ class Session(Protocol):
                 self._abort_timer = self.surroundings.reactor.callLater(
                     _RESET_DELAY, self._abort_when_taken, patience - _RESET_DELAY
                 )
-            else:
-                self.transport.loseConnection()
+            elif not close(self.transport):
                 self._abort_timer = self.surroundings.reactor.callLater(patience, self._abort)
 
     @property

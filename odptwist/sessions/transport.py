@@ -4,18 +4,23 @@ Twisted's `write` only queues, and a later reactor turn sends; for a proxy of sm
 of its work (docs/reference/performance). Here `write` sends what the kernel takes, and only the rest is queued by the
 stock `write`, with all that belongs to it: back-pressure, `loseConnection` after the last byte, errors.
 
-It needs private names of Twisted (`_tempDataLen`, `_tempDataBuffer`, `Connector._makeTransport`). Where they are
-missing, the stock transports are used; `tests/sessions/test_transport.py` pins them.
+It needs private names of Twisted (`_tempDataLen`, `_tempDataBuffer`, `Connector._makeTransport`, and those by which a
+client transport comes to its address). Where they are missing, the stock transports are used;
+`tests/sessions/test_transport.py` pins them.
 """
 
 from __future__ import annotations
 
 import fcntl
+import os
 import socket
 import termios
+from errno import EINPROGRESS
+from functools import cache
 from typing import Any, cast
 
 from twisted.internet import abstract, tcp, unix
+from twisted.internet.error import getConnectError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.protocol import ClientFactory
@@ -27,7 +32,14 @@ from odptwist.snapshots import Address
 # Twisted's 64 KiB, large results 6 to 40 % less (docs/reference/performance).
 BUFFER_SIZE = 256 * 1024
 
-SUPPORTED = hasattr(abstract.FileDescriptor, "_maybePauseProducer") and hasattr(tcp.Connector, "_makeTransport")
+# One for all, as in Twisted's own loop: nobody adds to it.
+_DONE = Failure(CONNECTION_DONE)
+
+SUPPORTED = (
+    hasattr(abstract.FileDescriptor, "_maybePauseProducer")
+    and hasattr(tcp.Connector, "_makeTransport")
+    and all(hasattr(tcp.Client, name) for name in ("_commonConnection", "_finishInit", "_setRealAddress"))
+)
 
 
 class DirectTransport:
@@ -45,6 +57,7 @@ class DirectTransport:
     bufferSize = BUFFER_SIZE
     reads_lean = True
     disconnecting: Any
+    closes_next = False
     # Twisted shuts a socket down before it closes it, in case another process has it, too. None has.
     _shouldShutdown = False
 
@@ -89,7 +102,7 @@ class DirectTransport:
         """
         idle = self.connected and not (self.disconnecting or self.TLS or self.producer) and not count_waiting(self)
         if idle:
-            self.disconnecting = True
+            self.disconnecting = self.closes_next = True
             self.stopReading()
             self.reactor.callLater(0, self._close)
             return
@@ -110,29 +123,89 @@ class DirectTransport:
 
     def _close(self: Any) -> None:
         if not self.disconnected:
-            self.connectionLost(Failure(CONNECTION_DONE))
+            self.connectionLost(_DONE)
 
 
 class _TcpServer(DirectTransport, tcp.Server):
-    inherits_options = True
+    is_watched = True
 
 
-class _TcpClient(DirectTransport, tcp.Client):
+class _Client(DirectTransport):
+    """Mixed into a client of `tcp` or `unix`: lets go of its connector when it has ended.
+
+    Else they and the session would keep each other, one for each login, until a collection of garbage finds them.
+    """
+
+    def connectionLost(self: Any, reason: Failure) -> None:
+        """Have ended, or not begun."""
+        super().connectionLost(reason)  # type: ignore[misc]
+        vars(self).pop("connector", None)
+
+
+class _TcpClient(_Client, tcp.Client):
+    """Connects with few detours: Twisted waits for a turn first, asks twice for the outcome, and describes both ends.
+
+    A name that has to be looked up goes Twisted's way to its address.
+    """
+
+    logstr = "server"
+    is_watched = True
+
     def startReading(self) -> None:
         """Begin to read; not before there is a connection, as Twisted would."""
         if self.connected:
             super().startReading()  # type: ignore[no-untyped-call]
+
+    def _finishInit(self: Any, when_done: Any, skt: Any, fault: Any, reactor: Any) -> None:
+        if when_done is None or self._requiresResolution:
+            super()._finishInit(when_done, skt, fault, reactor)  # type: ignore[no-untyped-call]
+        else:
+            self._commonConnection.__init__(self, skt, None, reactor)
+
+    def begin(self: Any) -> None:
+        """Begin to connect, unless that has to wait for an address, or has failed already."""
+        if not self._requiresResolution and hasattr(self, "socket"):
+            self._setRealAddress(self.addr)
+
+    def doConnect(self: Any) -> None:
+        """Begin to connect to an address; the first event of the socket says that the outcome is known."""
+        self.doRead = self.doWrite = self._learn_outcome
+        fault = self.socket.connect_ex(self.realAddress)
+        if fault == EINPROGRESS:
+            self.startWriting()
+        else:
+            self._settle(fault)
+
+    def _learn_outcome(self: Any) -> None:
+        self._settle(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+
+    def _settle(self: Any, fault: int) -> None:
+        del self.doRead, self.doWrite
+        if fault:
+            self.failIfNotConnected(getConnectError((fault, os.strerror(fault))))
+            return
+        self.stopWriting()
+        self.protocol = self.connector.buildProtocol(None)
+        self.connected = 1
+        _watch(self.socket)
+        self.startReading()
+        self.protocol.makeConnection(self)
 
 
 class _UnixServer(DirectTransport, unix.Server):
     pass
 
 
-class _UnixClient(DirectTransport, unix.Client):
+class _UnixClient(_Client, unix.Client):
     pass
 
 
 class _TcpConnector(tcp.Connector):
+    def connect(self: Any) -> None:
+        """Begin to connect."""
+        super().connect()
+        self.transport.begin()
+
     def _makeTransport(self) -> Any:
         return _TcpClient(self.host, self.port, self.bindAddress, self, self.reactor)
 
@@ -140,6 +213,12 @@ class _TcpConnector(tcp.Connector):
 class _UnixConnector(unix.Connector):
     def _makeTransport(self) -> Any:
         return _UnixClient(self.address, self, self.reactor)
+
+
+def close(transport: Any) -> bool:
+    """Close a connection after the last byte, and return whether the peer can delay that no more."""
+    transport.loseConnection()
+    return getattr(transport, "closes_next", False)
 
 
 def count_waiting(transport: Any) -> int:
@@ -170,21 +249,20 @@ def watch_peer(transport: Any) -> None:
 
     The peer of a Unix socket cannot vanish silently.
     """
-    if getattr(transport, "inherits_options", False):
+    if getattr(transport, "is_watched", False):
         return
-    transport.setTcpNoDelay(True)
     handle = transport.getHandle() if hasattr(transport, "getHandle") else None
-    if isinstance(handle, socket.socket):
+    if isinstance(handle, socket.socket) and handle.family in (socket.AF_INET, socket.AF_INET6):
         _watch(handle)
 
 
 def _watch(handle: socket.socket) -> None:
-    if handle.family in (socket.AF_INET, socket.AF_INET6):
-        handle.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE)
-        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL)
-        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_COUNT)
-        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT * 1000)
+    handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    handle.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE)
+    handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL)
+    handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_COUNT)
+    handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT * 1000)
 
 
 def write_at_once(port: IListeningPort) -> None:
@@ -192,14 +270,15 @@ def write_at_once(port: IListeningPort) -> None:
 
     A port that is not a plain TCP or Unix port (another reactor's, a wrapper's) is left as it is.
     """
+    plain = cast(Any, port)
     if SUPPORTED and type(port) is tcp.Port:
         # Linux gives the options of a listening socket to those that it accepts.
-        listening = cast(Any, port).socket
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        _watch(listening)
-        cast(Any, port).transport = _TcpServer
+        _watch(plain.socket)
+        plain.transport = _TcpServer
+        plain.reads_lean = True
     elif SUPPORTED and type(port) is unix.Port:
-        cast(Any, port).transport = _UnixServer
+        plain.transport = _UnixServer
+        plain.reads_lean = True
 
 
 def connect(reactor: Any, address: Address, factory: ClientFactory, timeout: float) -> Any:
@@ -226,6 +305,7 @@ def connect(reactor: Any, address: Address, factory: ClientFactory, timeout: flo
     return connector
 
 
+@cache
 def _posix_reactor() -> type:
     # Imported late: its module imports what only some platforms have.
     from twisted.internet.posixbase import PosixReactorBase

@@ -147,7 +147,7 @@ class Deframer:
             if stream is self._buffer:
                 # From the front of a bytearray, CPython removes without moving the rest.
                 del self._buffer[:start]
-            else:
+            elif start < len(stream):
                 self._buffer += stream[start:]
         return packets
 

@@ -7,6 +7,7 @@ https://mariadb.com/kb/en/connection/ (the extended capabilities in the filler).
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import Final
 
 from attrs import field, frozen
@@ -31,6 +32,12 @@ SSL_REQUEST_SIZE: Final[int] = 32
 """Bytes of a handshake response before its user name: all that an SSLRequest has."""
 
 _PART_1: Final[int] = 8
+# Of a greeting: connection id, first part of the salt, low capabilities; then collation, status, high capabilities,
+# length of the salt, MariaDB's capabilities. Of a handshake response, after its low capabilities: the high ones,
+# largest packet, collation, MariaDB's capabilities.
+_GREETING_HEAD: Final = Struct("<I8sxH")
+_GREETING_REST: Final = Struct("<BHHB6xI")
+_RESPONSE_HEAD: Final = Struct("<HIB19xI")
 
 
 @frozen
@@ -63,15 +70,14 @@ class Greeting:
         parts = [
             b"\x0a",
             null_terminated(encode_text(self.server_version)),
-            self.thread_id.to_bytes(4, "little"),
-            self.salt[:_PART_1] + b"\x00",
-            (self.capabilities & 0xFFFF).to_bytes(2, "little"),
-            self.charset.to_bytes(1, "little"),
-            self.status.to_bytes(2, "little"),
-            (self.capabilities >> 16).to_bytes(2, "little"),
-            (len(self.salt) + 1 if named else 0).to_bytes(1, "little"),
-            bytes(6),
-            _extended(self.capabilities, self.mariadb_capabilities),
+            _GREETING_HEAD.pack(self.thread_id, self.salt[:_PART_1], self.capabilities & 0xFFFF),
+            _GREETING_REST.pack(
+                self.charset,
+                self.status,
+                self.capabilities >> 16,
+                len(self.salt) + 1 if named else 0,
+                _extended(self.capabilities, self.mariadb_capabilities),
+            ),
         ]
         if named or self.capabilities & CLIENT_SECURE_CONNECTION:
             parts.append(self.salt[_PART_1:].ljust(12, b"\x00") + b"\x00")
@@ -87,18 +93,11 @@ def parse_greeting(payload: bytes) -> Greeting:
     if version != 10:
         raise MalformedPacket(f"a greeting of protocol 10 is due, its first byte is {version}")
     server_version = decode_text(reader.null_terminated())
-    thread_id = reader.uint32()
-    salt = reader.take(_PART_1)
-    reader.take(1)
-    capabilities = reader.uint16()
+    thread_id, salt, capabilities = reader.unpack(_GREETING_HEAD)
     if not reader.remaining:
         return Greeting(server_version, thread_id, salt, capabilities, 0, 0, 0, "")
-    charset = reader.uint8()
-    status = reader.uint16()
-    capabilities |= reader.uint16() << 16
-    salt_size = reader.uint8()
-    reader.take(6)
-    mariadb_capabilities = reader.uint32()
+    charset, status, high, salt_size, mariadb_capabilities = reader.unpack(_GREETING_REST)
+    capabilities |= high << 16
     if capabilities & CLIENT_LONG_PASSWORD:
         mariadb_capabilities = 0
     # At least 12 bytes and a NUL, whatever the length says; servers without plugins leave it 0 and mean 20 + 1.
@@ -154,11 +153,13 @@ class HandshakeResponse:
             MalformedPacket: a name has a NUL inside, or the auth response does not fit the capabilities.
         """
         parts = [
-            self.capabilities.to_bytes(4, "little"),
-            self.max_packet_size.to_bytes(4, "little"),
-            self.charset.to_bytes(1, "little"),
-            bytes(19),
-            _extended(self.capabilities, self.mariadb_capabilities),
+            (self.capabilities & 0xFFFF).to_bytes(2, "little"),
+            _RESPONSE_HEAD.pack(
+                self.capabilities >> 16,
+                self.max_packet_size,
+                self.charset,
+                _extended(self.capabilities, self.mariadb_capabilities),
+            ),
             null_terminated(encode_text(self.user)),
         ]
         if self.capabilities & CLIENT_PLUGIN_AUTH_LENENC_CLIENT_DATA:
@@ -186,11 +187,8 @@ def parse_handshake_response(payload: bytes) -> HandshakeResponse:
     capabilities = reader.uint16()
     if not capabilities & CLIENT_PROTOCOL_41:
         raise MalformedPacket("the client does not speak protocol 4.1")
-    capabilities |= reader.uint16() << 16
-    max_packet_size = reader.uint32()
-    charset = reader.uint8()
-    reader.take(19)
-    mariadb_capabilities = reader.uint32()
+    high, max_packet_size, charset, mariadb_capabilities = reader.unpack(_RESPONSE_HEAD)
+    capabilities |= high << 16
     if capabilities & CLIENT_LONG_PASSWORD:
         mariadb_capabilities = 0
     user = decode_text(reader.null_terminated())
@@ -336,8 +334,8 @@ def _expect(reader: Reader, due: int) -> None:
         raise MalformedPacket(f"a packet that begins with 0x{due:02x} is due, 0x{came:02x} came")
 
 
-def _extended(capabilities: int, mariadb_capabilities: int) -> bytes:
-    return bytes(4) if capabilities & CLIENT_LONG_PASSWORD else mariadb_capabilities.to_bytes(4, "little")
+def _extended(capabilities: int, mariadb_capabilities: int) -> int:
+    return 0 if capabilities & CLIENT_LONG_PASSWORD else mariadb_capabilities
 
 
 def _short_auth_response(auth_response: bytes, capabilities: int) -> bytes:

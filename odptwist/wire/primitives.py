@@ -5,7 +5,8 @@ Source: https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_basic_da
 
 from __future__ import annotations
 
-from typing import Final
+from struct import Struct
+from typing import Any, Final
 
 from odptwist.errors import MalformedPacket
 
@@ -41,6 +42,10 @@ class Reader:
         taken = self._data[self._at : end]
         self._at = end
         return taken
+
+    def unpack(self, layout: Struct) -> tuple[Any, ...]:
+        """Take fields of fixed sizes in one go, as `layout` says."""
+        return layout.unpack(self.take(layout.size))
 
     def rest(self) -> bytes:
         """Take what is left, possibly nothing."""

@@ -133,7 +133,7 @@ def parse_ok(payload: bytes, capabilities: int) -> Ok:
         if status & SERVER_STATUS_SESSION_STATE_CHANGED and reader.remaining:
             changes = _parse_changes(reader.lenenc_bytes())
     else:
-        info = _plain_info(reader.rest())
+        info = _plain_info(reader.rest()) if reader.remaining else b""
     return Ok(affected_rows, last_insert_id, status, warnings, info, changes, header)
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import socket
+import weakref
 from collections.abc import Callable
 from functools import partial
+from select import select
 from typing import Any
 
 from twisted.internet import abstract, tcp, unix
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.main import CONNECTION_DONE
-from twisted.internet.protocol import ClientFactory
+from twisted.internet.protocol import ClientFactory, Protocol
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -29,6 +34,10 @@ class Reactor:
     def callLater(self, seconds: float, call: Callable[..., None], *arguments: Any) -> None:
         """Remember."""
         self.later.append(partial(call, *arguments))
+
+    def resolve(self, name: str) -> Deferred[str]:
+        """Know every name."""
+        return succeed("127.0.0.1")
 
     def addReader(self, reader: Any) -> None:
         """Remember."""
@@ -176,6 +185,17 @@ class DirectWriteTests(SynchronousTestCase):
         self.assertEqual(self.theirs.recv(100), b"farewell")
         self.assertEqual(self.theirs.recv(100), b"")
 
+    def test_whether_the_peer_can_delay_a_close(self) -> None:
+        """A close that waits for nothing is certain; one with bytes that the peer has not taken is not."""
+        self.transport.write(bytes(1_000_000))
+        self.assertFalse(transport.close(self.transport))
+        while self.transport in self.reactor.writers and self.transport.doWrite() is None:
+            self.read()
+        ours, theirs = socket.socketpair()
+        self.addCleanup(theirs.close)
+        self.addCleanup(ours.close)
+        self.assertTrue(transport.close(transport._TcpServer(ours, object(), ("peer", 1), None, 1, self.reactor)))
+
     def test_abort_before_the_close(self) -> None:
         """A connection that is aborted before its turn comes ends once."""
         told = []
@@ -191,6 +211,89 @@ class DirectWriteTests(SynchronousTestCase):
         for call in self.reactor.later:
             call()
         self.assertEqual(len(told), 1)
+
+
+class Attempt(ClientFactory):
+    """Remembers what became of an attempt to connect."""
+
+    noisy = False
+
+    def __init__(self) -> None:
+        self.made: list[Protocol] = []
+        self.failures: list[type[BaseException]] = []
+
+    def buildProtocol(self, addr: object) -> Protocol:
+        """Remember."""
+        self.made.append(Protocol())
+        return self.made[-1]
+
+    def clientConnectionFailed(self, connector: object, reason: Failure) -> None:
+        """Remember."""
+        self.failures.append(type(reason.value))
+
+
+class ConnectTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        """Listen."""
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(self.listener.close)
+        self.reactor = Reactor()
+        self.attempt = Attempt()
+
+    def begin(self, host: str) -> Any:
+        """Begin to connect, and return the transport."""
+        port = self.listener.getsockname()[1]
+        connector = transport._TcpConnector(host, port, self.attempt, None, None, self.reactor)
+        connector.connect()
+        return connector.transport
+
+    def learn(self, client: Any) -> None:
+        """Wait until the outcome of an attempt is known, and let it be told."""
+        if client in self.reactor.writers:
+            select([], [client.socket], [], 10)
+            client.doWrite()
+
+    def test_literal_address(self) -> None:
+        """A connection to an address begins at once, and is read from when it is made."""
+        client = self.begin("127.0.0.1")
+        self.assertEqual(self.reactor.later, [])
+        self.learn(client)
+        self.addCleanup(client.connectionLost, Failure(CONNECTION_DONE))
+        self.assertEqual([each.transport for each in self.attempt.made], [client])
+        self.assertEqual((self.reactor.readers, self.reactor.writers), ({client}, set()))
+
+    def test_name(self) -> None:
+        """A name is looked up first, in the next turn."""
+        client = self.begin("server.example")
+        self.assertEqual(self.reactor.writers, set())
+        (look_up,) = self.reactor.later
+        look_up()
+        self.learn(client)
+        self.addCleanup(client.connectionLost, Failure(CONNECTION_DONE))
+        self.assertEqual([each.transport for each in self.attempt.made], [client])
+
+    def test_nobody_listens(self) -> None:
+        """An attempt that is refused fails once, and nothing is watched any more."""
+        closed = socket.socket()
+        closed.bind(("127.0.0.1", 0))
+        self.listener.close()
+        self.listener = closed
+        self.addCleanup(closed.close)
+        self.learn(self.begin("127.0.0.1"))
+        self.assertEqual((self.attempt.made, self.attempt.failures), ([], [ConnectionRefusedError]))
+        self.assertEqual((self.reactor.readers, self.reactor.writers), (set(), set()))
+
+    def test_nothing_is_left_for_the_garbage_collector(self) -> None:
+        """What has ended is freed as soon as nobody holds it."""
+        gc.disable()
+        self.addCleanup(gc.enable)
+        client = self.begin("127.0.0.1")
+        self.learn(client)
+        client.connectionLost(Failure(CONNECTION_DONE))
+        left = weakref.ref(client)
+        self.attempt = Attempt()
+        del client
+        self.assertIsNone(left())
 
 
 class WatchTests(SynchronousTestCase):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from struct import Struct
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -41,6 +43,13 @@ class PrimitivesTests(SynchronousTestCase):
         self.assertEqual(reader.remaining, 1)
         self.assertEqual(reader.rest(), b"\xaa")
         self.assertEqual(reader.rest(), b"")
+
+    def test_fields_in_one_go(self) -> None:
+        """Fields of fixed sizes are taken together, or not at all."""
+        reader = Reader(bytes.fromhex("ff 0201 aa"))
+        self.assertEqual(reader.unpack(Struct("<BH")), (0xFF, 0x0102))
+        self.assertRaises(MalformedPacket, reader.unpack, Struct("<H"))
+        self.assertEqual(reader.rest(), b"\xaa")
 
     def test_lenenc_borders(self) -> None:
         """A length-encoded integer takes the width that its size needs."""
