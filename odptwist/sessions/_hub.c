@@ -210,11 +210,32 @@ lose(Hub *self, PyObject *transport, PyObject *why)
     return IN_PYTHON;
 }
 
+/* Watch a descriptor. Events come when something comes, and do not come again for what was left unread: the kernel has
+ * to look at every descriptor once, not twice. So whoever may have left something calls `watch_again`. */
+static int
+watch(Hub *self, int descriptor, uint32_t generation, int how)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET};
+    event.data.u64 = (uint64_t)generation << 32 | (uint32_t)descriptor;
+    return epoll_ctl(self->epoll, how, descriptor, &event);
+}
+
+/* Have one more event for a descriptor if there is something to read, unless it is another transport's by now. */
+static void
+watch_again(Hub *self, int descriptor, uint32_t generation)
+{
+    if (descriptor < self->size && self->entries[descriptor].transport != NULL &&
+        self->entries[descriptor].generation == generation)
+        (void)watch(self, descriptor, generation, EPOLL_CTL_MOD);
+}
+
 /* Let a transport read as ever, before anything was read here. */
 static int
-read_in_python(Hub *self, PyObject *transport)
+read_in_python(Hub *self, int descriptor, PyObject *transport)
 {
+    uint32_t generation = self->entries[descriptor].generation;
     PyObject *why = PyObject_CallMethodNoArgs(transport, name_doRead);
+    watch_again(self, descriptor, generation); /* nobody says how much it has read */
     if (why == NULL)
         return BROKEN;
     int done = why == Py_None ? IN_PYTHON : lose(self, transport, why);
@@ -242,6 +263,8 @@ static Py_ssize_t
 receive(Hub *self, int descriptor, PyObject **why)
 {
     Py_ssize_t size = recv(descriptor, self->buffer, BUFFER_SIZE, 0);
+    if (size == BUFFER_SIZE || (size < 0 && errno == EINTR))
+        watch_again(self, descriptor, self->entries[descriptor].generation);
     if (size > 0)
         return size;
     if (size < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
@@ -349,7 +372,7 @@ serve_client(Hub *self, int descriptor, PyObject *transport, PyObject *client)
         slot(server, self->at.server.owner) == client)
         out = writable(self, server, self->at.server.transport);
     if (out == NULL)
-        return read_in_python(self, transport);
+        return read_in_python(self, descriptor, transport);
     PyObject *why;
     Py_ssize_t size = receive(self, descriptor, &why);
     if (size <= 0)
@@ -477,7 +500,7 @@ serve_server(Hub *self, int descriptor, PyObject *transport, PyObject *server)
     if (tracker != NULL && tracker->now.phase > INFILE && PyBytes_GET_SIZE(tracker->held) == 0)
         out = writable(self, client, self->at.client.transport);
     if (out == NULL)
-        return read_in_python(self, transport);
+        return read_in_python(self, descriptor, transport);
     PyObject *why;
     Py_ssize_t size = receive(self, descriptor, &why);
     if (size <= 0)
@@ -541,7 +564,9 @@ serve(Hub *self, int descriptor, uint32_t generation, uint32_t events)
     else if (protocol != NULL && Py_IS_TYPE(protocol, self->server_type))
         done = serve_server(self, descriptor, transport, protocol);
     else
-        done = read_in_python(self, transport);
+        done = read_in_python(self, descriptor, transport);
+    if (events & EPOLLRDHUP)
+        watch_again(self, descriptor, generation); /* the end comes behind what was read */
     if (done == BROKEN)
         done = fail(self, transport);
     Py_XDECREF(protocol);
@@ -691,11 +716,9 @@ Hub_add(Hub *self, PyObject *transport)
     if (self->entries[descriptor].transport == transport)
         Py_RETURN_NONE;
     self->generation = self->generation == UINT32_MAX ? 1 : self->generation + 1;
-    struct epoll_event event = {.events = EPOLLIN};
-    event.data.u64 = (uint64_t)self->generation << 32 | (uint32_t)descriptor;
-    int failed = epoll_ctl(self->epoll, EPOLL_CTL_ADD, (int)descriptor, &event);
+    int failed = watch(self, (int)descriptor, self->generation, EPOLL_CTL_ADD);
     if (failed && errno == EEXIST)
-        failed = epoll_ctl(self->epoll, EPOLL_CTL_MOD, (int)descriptor, &event);
+        failed = watch(self, (int)descriptor, self->generation, EPOLL_CTL_MOD);
     if (failed)
         return PyErr_SetFromErrno(PyExc_OSError);
     for (int i = 0; i < KNOWN_TYPES && self->known[i] != Py_TYPE(transport); i++)

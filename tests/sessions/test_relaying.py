@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import re
@@ -32,7 +33,7 @@ from odptwist.sessions.conversation import Conversation
 from odptwist.sessions.counting import statistics_of
 from odptwist.sessions.polling import poll_lean
 from odptwist.sessions.ruled import RuledSession
-from odptwist.sessions.transport import DirectTransport
+from odptwist.sessions.transport import BUFFER_SIZE, DirectTransport
 from odptwist.wire.constants import CLIENT_DEPRECATE_EOF, COM_PING, COM_QUERY, COM_QUIT
 from odptwist.wire.framing import frame
 from odptwist.wire.responses import Err, Ok
@@ -399,6 +400,21 @@ class SameTests(RelayCase):
             self.assertEqual(world.client.came, stream)
             self.assertEqual(sum(world.session.counts.responses), 1)
 
+    def test_large_result_in_one_go(self) -> None:
+        """A result that fills more than one read arrives although nothing follows, and so does the end behind it."""
+        stream = result([[bytes((65 + row % 26,)) * 5000] for row in range(60)])
+        self.assertGreater(len(stream), BUFFER_SIZE)
+        for world in self.worlds():
+            world.server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+            world.client.send(SELECT)
+            world.turn()
+            self.assertEqual(self.send_some(world.server, stream), len(stream))
+            world.server.socket.close()
+            for _ in range(4):  # the client's socket takes less
+                world.turn()
+            self.assertEqual(world.client.came[: len(stream)], stream)
+            self.assertIsNone(world.session.bound)
+
     def test_a_server_that_reads_nothing(self) -> None:
         """A command that its server does not take waits, and nothing is lost."""
         command = query(b"select '" + b"a" * 50_000 + b"'")
@@ -589,6 +605,29 @@ class LoopTests(RelayCase):
             self.reactor.doIteration(0)
         self.assertEqual((echo.came, len(echo.lost)), ([b"abc"], 1))
         self.assertNotIn(far.transport, self.reactor.getReaders())
+
+    def test_more_than_one_read(self) -> None:
+        """What does not fit into one read is read in the next ones, though nothing more comes, and then the end."""
+        far, echo = self.far()
+        far.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        size = 0
+        with contextlib.suppress(BlockingIOError):
+            while size < 1 << 21:
+                size += far.socket.send(b"x" * 65536)
+        self.assertGreater(size, BUFFER_SIZE)
+        far.socket.close()
+        for _ in range(2 + size // BUFFER_SIZE):
+            self.reactor.doIteration(0)
+        self.assertEqual((sum(map(len, echo.came)), len(echo.lost)), (size, 1))
+
+    def test_end_behind_bytes(self) -> None:
+        """An end that came together with bytes is told after them."""
+        far, echo = self.far()
+        far.send(b"abc")
+        far.socket.close()
+        for _ in range(2):
+            self.reactor.doIteration(0)
+        self.assertEqual((echo.came, len(echo.lost)), ([b"abc"], 1))
 
     def test_pauses(self) -> None:
         """A transport that is paused is not read, and goes on where it was."""
