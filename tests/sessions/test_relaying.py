@@ -401,19 +401,35 @@ class SameTests(RelayCase):
             self.assertEqual(sum(world.session.counts.responses), 1)
 
     def test_large_result_in_one_go(self) -> None:
-        """A result that fills more than one read arrives although nothing follows, and so does the end behind it."""
+        """A result that fills more than one read arrives although nothing follows."""
         stream = result([[bytes((65 + row % 26,)) * 5000] for row in range(60)])
         self.assertGreater(len(stream), BUFFER_SIZE)
         for world in self.worlds():
-            world.server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+            for end in (world.server.socket, world.session.transport.socket):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
             world.client.send(SELECT)
             world.turn()
             self.assertEqual(self.send_some(world.server, stream), len(stream))
+            world.turn()
+            self.assertEqual(world.client.came, stream)
+            self.assertTrue(world.session.takes)
+
+    def test_end_behind_an_answer(self) -> None:
+        """A server that closes right behind its answer, or a client right behind a command, is known to have gone."""
+        for world in self.worlds():
+            world.client.send(SELECT)
+            world.turn()
+            world.server.send(ROW)
             world.server.socket.close()
-            for _ in range(4):  # the client's socket takes less
-                world.turn()
-            self.assertEqual(world.client.came[: len(stream)], stream)
+            world.turn()
+            self.assertEqual(world.client.came, ROW)
             self.assertIsNone(world.session.bound)
+        for world in self.worlds():
+            world.client.send(SELECT)
+            world.client.socket.close()
+            world.reactor.doIteration(0)
+            world.reactor.doIteration(0)
+            self.assertIs(world.session.reason, CloseReason.CLIENT_LOST)
 
     def test_a_server_that_reads_nothing(self) -> None:
         """A command that its server does not take waits, and nothing is lost."""
@@ -615,10 +631,12 @@ class LoopTests(RelayCase):
             while size < 1 << 21:
                 size += far.socket.send(b"x" * 65536)
         self.assertGreater(size, BUFFER_SIZE)
-        far.socket.close()
-        for _ in range(2 + size // BUFFER_SIZE):
+        for _ in range(1 + size // BUFFER_SIZE):
             self.reactor.doIteration(0)
-        self.assertEqual((sum(map(len, echo.came)), len(echo.lost)), (size, 1))
+        self.assertEqual((sum(map(len, echo.came)), len(echo.lost)), (size, 0))
+        far.socket.close()
+        self.reactor.doIteration(0)
+        self.assertEqual(len(echo.lost), 1)
 
     def test_end_behind_bytes(self) -> None:
         """An end that came together with bytes is told after them."""
