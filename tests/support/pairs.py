@@ -41,7 +41,7 @@ MONITOR_PASSWORD = "monitor-secret"
 _INSTALLING = 120.0
 """Seconds that mariadb-install-db may take."""
 
-_ATTEMPTS = 3
+_ATTEMPTS = 5
 """How often a new standby of seekdb's is started: 1 of 25 hangs after step 11 of the 14 that its log counts."""
 
 _WRONG_STATE = 4109
