@@ -31,6 +31,11 @@ class Identity:
         return f"{self.user}@{self.tenant}#{self.cluster}"
 
 
+def legible(text: object) -> str:
+    """Return what a peer has chosen as it can stand in a line of the log: printable, the rest escaped."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(text))
+
+
 @frozen
 class UserName:
     """The parts of a user name; tenant and cluster are empty where it does not name them."""

@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from odptwist.identity import Identity, parse_user_name
+from odptwist.identity import Identity, legible, parse_user_name
 
 CLUSTERS = ("ob1", "ob2")
 
@@ -92,3 +92,9 @@ class ParseUserNameTests(SynchronousTestCase):
         """What an identity prints is what it is read from."""
         identity = Identity(user, tenant, cluster)
         self.assertEqual(parse_user_name(str(identity), CLUSTERS, "odp"), identity)
+
+
+class LegibleTests(SynchronousTestCase):
+    def test_one_line_of_utf_8(self) -> None:
+        """What a peer has chosen can neither begin a line of the log nor keep it from being written."""
+        self.assertEqual(legible("Jörg\nclosed\udcac\x1b[2J"), "Jörg\\nclosed\\udcac\\x1b[2J")

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from odptwist.errors import INTERRUPTED, CloseReason, SqlError, TooManyConnections, interrupted
-from odptwist.identity import Identity
+from odptwist.identity import Identity, legible
 from odptwist.interfaces import IStatements
 from odptwist.machines.exchange import Tracker, WatchfulTracker
 from odptwist.machines.prepared import PreparedStatement
@@ -226,7 +226,9 @@ class ClientSession(Showing):
         if how is not None:
             receive = compress_client(self, how)
         if self.surroundings.limits.log_sessions:
-            self._log.info("client session {cs_id} opened: {identity}", cs_id=self.cs_id, identity=self.identity)
+            self._log.info(
+                "client session {cs_id} opened: {identity}", cs_id=self.cs_id, identity=legible(self.identity)
+            )
         if self.observed:
             opening = self.snapshot()
             self.surroundings.tell(lambda observer: observer.session_opened(opening))
@@ -427,7 +429,10 @@ class ClientSession(Showing):
         why, detail = self.reason or CloseReason.CLIENT_LOST, self.detail
         if self.is_logged:
             self._log.info(
-                "client session {cs_id} closed: {reason} {detail}", cs_id=self.cs_id, reason=why.value, detail=detail
+                "client session {cs_id} closed: {reason} {detail}",
+                cs_id=self.cs_id,
+                reason=why.value,
+                detail=legible(detail),
             )
         self._keeper.forget(self)
         if last is not None:

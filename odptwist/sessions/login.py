@@ -17,7 +17,7 @@ from odptwist.errors import (
     TooManyConnections,
     WireError,
 )
-from odptwist.identity import PROXY_TENANT, Identity, parse_user_name
+from odptwist.identity import PROXY_TENANT, Identity, legible, parse_user_name
 from odptwist.interfaces import IClusters, IStatements
 from odptwist.machines.certificates import ClientCertificate
 from odptwist.machines.client_login import ClientLogin
@@ -223,7 +223,7 @@ class Login:
                 _log.info(
                     "client session {cs_id} shows the certificate of {subject}",
                     cs_id=self._session.cs_id,
-                    subject=certificate.subject,
+                    subject=legible(certificate.subject),
                 )
 
     async def _log_in(self, machine: ClientLogin, response: HandshakeResponse) -> None:

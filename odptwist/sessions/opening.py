@@ -17,7 +17,7 @@ from odptwist.errors import (
     SqlError,
     WireError,
 )
-from odptwist.identity import DEFAULT_TENANT, Identity
+from odptwist.identity import DEFAULT_TENANT, Identity, legible
 from odptwist.machines.certificates import ClientCertificate
 from odptwist.machines.server_login import authenticates_tenants
 from odptwist.sessions.dialogue import LoginPlan
@@ -131,7 +131,12 @@ async def try_servers(
             # server gave up because the client did not answer.
             if not isinstance(trouble, LoginImpossible) and may_go_on():
                 surroundings.clusters.failed(address, fault)
-        _log.warn("no login of {identity} at {server}: {fault}", identity=identity, server=address, fault=fault)
+        _log.warn(
+            "no login of {identity} at {server}: {fault}",
+            identity=legible(identity),
+            server=address,
+            fault=legible(fault),
+        )
         failures.append(f"{address} ({fault})")
         if not may_go_on():
             break
@@ -212,10 +217,10 @@ def check_certificate(
     if why:
         _log.warn(
             "login of {identity} from {host} refused: {why} (certificate: {subject})",
-            identity=identity,
+            identity=legible(identity),
             host=host or "localhost",
             why=why,
-            subject=certificate.subject if certificate is not None else "none",
+            subject=legible(certificate.subject) if certificate is not None else "none",
         )
         raise access_denied(identity.user, host)
 

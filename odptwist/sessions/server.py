@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from odptwist.errors import CloseReason, ResponseOverrun, WireError
-from odptwist.identity import Identity
+from odptwist.identity import Identity, legible
 from odptwist.machines.exchange import Tracker
 from odptwist.machines.prepared import STATEMENTS_LIMIT, ServerStatements
 from odptwist.sessions.counting import Counts
@@ -228,7 +228,7 @@ class ServerSession(Dialogue):
                 ss_id=self.ss_id,
                 server=self.address,
                 reason=self.reason.value if self.reason else "",
-                detail=self.detail,
+                detail=legible(self.detail),
             )
         self._end_dialogue(detail)
         super().connectionLost(reason)
@@ -250,7 +250,7 @@ class ServerSession(Dialogue):
             "server session {ss_id}: server {server} says unasked: {text}",
             ss_id=self.ss_id,
             server=self.address,
-            text=self._farewell,
+            text=legible(self._farewell),
         )
         self.transport.abortConnection()
 

@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from odptwist.errors import OdpError, ServerUnreachable
-from odptwist.identity import DEFAULT_TENANT, Identity
+from odptwist.identity import DEFAULT_TENANT, Identity, legible
 from odptwist.interfaces import IVerifierSource
 from odptwist.machines.server_login import authenticates_tenants
 from odptwist.sessions.server import ServerSession
@@ -184,7 +184,7 @@ class ServerVerifiers:
         if failure.check(CancelledError):  # the proxy stops
             return ()
         if failure.check(OdpError, TimeoutError) is None:
-            self._log.failure("asking for the verifiers of {identity} failed", failure, identity=identity)
+            self._log.failure("asking for the verifiers of {identity} failed", failure, identity=legible(identity))
         cluster, fault = identity.cluster, failure.value
         self._resting[cluster] = self._reactor.seconds() + REST
         why = explain(fault) if isinstance(fault, OdpError) else "no answer in time"
