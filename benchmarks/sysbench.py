@@ -42,9 +42,9 @@ def sysbench(end: Server, script: str, command: str, *options: str) -> str:
     return done.stdout
 
 
-def run(way: Way, script: str, threads: int, seconds: float, rows: int) -> Round:
+def run(way: Way, script: str, threads: int, seconds: int, rows: int) -> Round:
     """Go a round of a script."""
-    options = [f"--threads={threads}", f"--time={seconds:g}", f"--table-size={rows}", "--rand-type=uniform"]
+    options = [f"--threads={threads}", f"--time={seconds}", f"--table-size={rows}", "--rand-type=uniform"]
     before = way.cpu_seconds()
     said = sysbench(way.end, script, "run", "--histogram=on", *options)
     spent = way.cpu_seconds() - before
@@ -91,7 +91,7 @@ def compare(name: str, options: argparse.Namespace) -> None:
             for shape, (script, threads) in shapes.items():
                 for way in ways:
                     way.add(shape, run(way, script, threads, options.seconds, options.rows))
-        show(ways, list(shapes), f"medians of {options.rounds} rounds of {options.seconds:g} s; errors are conflicts")
+        show(ways, list(shapes), f"medians of {options.rounds} rounds of {options.seconds} s; errors are conflicts")
 
 
 def main() -> None:
@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--scripts", default=",".join(SCRIPTS), help=f"what to run [{','.join(SCRIPTS)}]")
     parser.add_argument("--threads", default="1,16", help="numbers of sysbench's threads [1,16]")
     parser.add_argument("--rows", type=int, default=100_000, help="of the table [100,000]")
-    parser.add_argument("--seconds", type=float, default=3.0, help="length of one round [3]")
+    parser.add_argument("--seconds", type=int, default=3, help="length of one round [3]")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each way and load; medians are shown [3]")
     options = parser.parse_args()
     raise_open_files()
