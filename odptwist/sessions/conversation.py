@@ -8,6 +8,7 @@ from collections.abc import Callable
 from twisted.internet.defer import Deferred
 
 from odptwist.errors import CloseReason, OdpError, SqlError, WireError
+from odptwist.identity import legible
 from odptwist.machines.exchange import FORWARD, LOOK
 from odptwist.machines.session_state import SessionState
 from odptwist.sessions.answering import Answering
@@ -152,7 +153,7 @@ class Conversation(Answering):
 
     def peer_broke(self, fault: WireError) -> None:
         """End, because the client broke the protocol; it is told."""
-        self._log.warn("client session {cs_id} broke the protocol: {fault}", cs_id=self.cs_id, fault=fault)
+        self._log.warn("client session {cs_id} broke the protocol: {fault}", cs_id=self.cs_id, fault=legible(fault))
         self.send_error(fault)
         self.end(CloseReason.CLIENT_BROKE_PROTOCOL, str(fault))
 

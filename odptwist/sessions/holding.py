@@ -21,6 +21,7 @@ from odptwist.errors import (
     local_files_refused,
     server_lost,
 )
+from odptwist.identity import legible
 from odptwist.machines.classification import Classification, Kind
 from odptwist.machines.parameters import Template
 from odptwist.machines.prepared import PreparedStatement
@@ -253,7 +254,7 @@ class Holding(Reaching):
             "server session {ss_id}: server {server} broke the protocol: {fault}",
             ss_id=session.ss_id,
             server=session.address,
-            fault=fault,
+            fault=legible(fault),
         )
         session.drop(CloseReason.SERVER_BROKE_PROTOCOL, str(fault))
         if isinstance(fault, FileRefused):

@@ -16,7 +16,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from odptwist.errors import INTERRUPTED, CloseReason, OdpError, SqlError, interrupted
-from odptwist.identity import Identity
+from odptwist.identity import Identity, legible
 from odptwist.machines.exchange import Tracker
 from odptwist.sessions.dialogue import LoginPlan
 from odptwist.sessions.opening import account_plan, open_side_session
@@ -106,7 +106,7 @@ async def stop_abandoned(victim: Victim, session: ServerSession) -> None:
     why = "its client has gone"
     detail = await _stop(session, KillScope.CONNECTION, victim, None, _closing(session, why))
     if detail:
-        _log.warn("server session {ss_id}: {why}, and {detail}", ss_id=session.ss_id, why=why, detail=detail)
+        _log.warn("server session {ss_id}: {why}, and {detail}", ss_id=session.ss_id, why=legible(why), detail=detail)
     await _end(session, why, detail)
 
 

@@ -14,6 +14,7 @@ from twisted.internet.protocol import ServerFactory
 from zope.interface import implementer
 
 from odptwist.errors import CloseReason, SqlError, interrupted, not_owner, unknown_thread
+from odptwist.identity import legible
 from odptwist.interfaces import IAccessPolicy, ISessionDirectory, IStatistics
 from odptwist.sessions.admission import Admission
 from odptwist.sessions.client import ClientSession
@@ -209,7 +210,7 @@ class Registry(Directory):
             cs_id=victim.cs_id,
             verb=verb.value,
             target="the session" if target.ss_id is None else f"server session {target.ss_id}",
-            why=why,
+            why=legible(why),
         )
         if target.ss_id is not None:
             session = next((s for s in victim.server_sessions if s.ss_id == target.ss_id), None)

@@ -15,6 +15,7 @@ from zope.interface import implementer
 
 from odptwist.answers import Answer, Done
 from odptwist.errors import SqlError, bad_proxy_statement
+from odptwist.identity import legible
 from odptwist.interfaces import IProxyStatement, ISessionDirectory
 from odptwist.live_settings import CHANGEABLE, LiveSettings
 from odptwist.snapshots import Asker, Verb
@@ -87,7 +88,12 @@ class AlterConfig:
             raise SqlError(
                 1231, "42000", f"Variable '{name}' can't be set to the value of '{request.value}': it {fault}"
             ) from None
-        self._log.info("setting {name} changed to '{value}' by {asker}", name=name, value=request.value, asker=asker)
+        self._log.info(
+            "setting {name} changed to '{value}' by {asker}",
+            name=name,
+            value=legible(request.value),
+            asker=legible(asker),
+        )
         return Done()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from attrs import evolve
+from twisted.logger import LogLevel
 from twisted.trial.unittest import SynchronousTestCase
 
 from odptwist.config_spellings import make_verifier
@@ -18,6 +19,7 @@ from odptwist.wire.handshake import AuthNextFactor, AuthSwitchRequest, parse_gre
 from odptwist.wire.responses import parse_err
 from odptwist.wire.scramble import native_password
 from tests.support.house import CAPABILITIES, House, response
+from tests.support.logs import watch_log
 
 
 class LoginTests(SynchronousTestCase):
@@ -134,6 +136,16 @@ class LoginTests(SynchronousTestCase):
         self.house.turn()
         self.assertEqual((client.wire.ended, server.wire.ended), ("closed", "aborted"))
         self.assertEqual(len(self.house.registry), 0)
+
+    def test_name_in_the_log(self) -> None:
+        """A name can neither begin a line of the log, nor keep one from being written by bytes that are no UTF-8."""
+        messages = watch_log(self, LogLevel.info)
+        client = self.house.connect()
+        client.packets()
+        client.send(response("root\nclient session 7 closed\udcac@"))
+        client.wire.protocol.connectionLost()
+        (message,) = messages
+        self.assertIn("root\\nclient session 7 closed\\udcac@", message)
 
     def test_wrong_names_are_refused_before_any_server_is_asked(self) -> None:
         """An unknown cluster is 4669, an impossible user name, or one in the quotes that servers take off, 1045."""
