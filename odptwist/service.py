@@ -1,4 +1,7 @@
-"""The proxy as a Twisted service: wires all parts together, listens, and stops in order."""
+"""The proxy as a Twisted service: wires all parts together, listens, and stops in order.
+
+Some lines over 400: this is the one place where all parts meet.
+"""
 
 from __future__ import annotations
 
