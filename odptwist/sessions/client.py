@@ -1,6 +1,6 @@
 """A client session: who the client is, its login, and how it ends.
 
-Some lines over 400: each way to begin or to end has to leave the same few things in order, timers and counts among them.
+Some lines over 400: each way to begin or to end has to leave the same few things in order, timers and counts too.
 """
 
 from __future__ import annotations
