@@ -141,6 +141,13 @@ is_plain_text(const unsigned char *text, Py_ssize_t size)
     return 0;
 }
 
+/* Whether a whole command names a prepared statement. */
+static int
+is_about_statement(const unsigned char *packet)
+{
+    return packet[4] == COM_STMT_EXECUTE || packet[4] == COM_STMT_FETCH || packet[4] == COM_STMT_RESET;
+}
+
 /* Return the shape of the response if a chunk is one whole command that needs no look, else 0. */
 static int
 plain_shape(const unsigned char *chunk, Py_ssize_t size, const Plain *plain)

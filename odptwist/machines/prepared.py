@@ -82,12 +82,14 @@ class PreparedStatement:
         types: 2 bytes a parameter, as the client told them last; empty if it told none, or they could not be kept.
         ties: what `sole` alone has of it.
         sole: the only one that can execute it, fetch from it and reset it; None if any one can.
+        passes: whether its executes leave nothing behind that the owner has to know; the owner sets it.
     """
 
     number: int
     text: bytes | None
     parameters: int
     remark: Any = None
+    passes: bool = field(default=False, init=False)
     types: bytes = field(default=b"", init=False)
     ties: Tie = field(default=Tie(0), init=False)
     sole: ServerStatements | None = field(default=None, init=False, repr=False)

@@ -20,6 +20,9 @@
 /* What one read takes; as BUFFER_SIZE in transport.py. */
 #define BUFFER_SIZE (256 * 1024)
 #define MOST_CONDITIONS 16
+/* Where the NULLs of a COM_STMT_EXECUTE's parameters begin; a flag and types follow them. */
+#define EXECUTE_NULLS (TEXT + 9)
+#define IN_TRANSACTION 0x0001
 #define CACHE_LINE 64
 /* Bytes of a transport that its slots are in. */
 #define TRANSPORT_SIZE 80
@@ -53,19 +56,35 @@ typedef struct {
     } transport;
     struct {
         Py_ssize_t transport, bound, tracker, counts, state, status, statement, noted, since, bytes_in, bytes_out;
+        Py_ssize_t binary, transactions, transaction_since, inserted_on;
     } client;
     struct {
-        Py_ssize_t transport, owner, bytes_in, bytes_out, pickups, versions;
+        Py_ssize_t transport, owner, bytes_in, bytes_out, pickups, versions, prepared;
     } server;
     struct {
         Py_ssize_t plain;
     } tracker;
     struct {
-        Py_ssize_t told, busy, responses;
+        Py_ssize_t told, busy, responses, requests, busy_before, transactions, idle;
     } counts;
     struct {
-        Py_ssize_t versions;
+        Py_ssize_t versions, pins;
     } state;
+    struct {
+        Py_ssize_t all, code, known, statement, own, preparing;
+    } binary;
+    struct {
+        Py_ssize_t by_number;
+    } statements;
+    struct {
+        Py_ssize_t parameters, types;
+    } statement;
+    struct {
+        Py_ssize_t by_statement;
+    } prepared;
+    struct {
+        Py_ssize_t statement, number, types;
+    } known;
 } Offsets;
 
 typedef struct {
@@ -76,11 +95,14 @@ typedef struct {
     int size;
     PyObject *layout, *clock, *lost, *failed, *done, *broken;
     PyTypeObject *transport_type, *client_type, *server_type, *tracker_type, *counts_type, *state_type;
-    Conditions writable, asking, ending, tracking, serving;
+    /* Of prepared statements: of a client session, its own, one of them; of a server session, one of them. */
+    PyTypeObject *binary_type, *statements_type, *statement_type, *prepared_type, *known_type;
+    Conditions writable, asking, ending, tracking, serving, keeping, passing;
     Offsets at;
     long long sizes[16];
     int classes;
-    Py_ssize_t small, shown;
+    PyObject *kinds; /* a tuple of the first three letters of kinds of texts */
+    Py_ssize_t small, large, shown;
     char wall; /* whether `clock` is time.time, which need not be called */
     PyTypeObject *known[KNOWN_TYPES];
     Plain plain;
@@ -91,6 +113,7 @@ typedef struct {
 enum { BROKEN = -1, IN_C = 0, IN_PYTHON = 1 };
 
 static PyObject *name_doRead, *name_dataReceived, *name_write, *name_asked, *name_responded, *name_fileno;
+static PyObject *name_inserted, *name_transaction_ended;
 
 /* -- slots ------------------------------------------------------------------------------------------------------- */
 
@@ -151,6 +174,48 @@ add_to(PyObject *object, Py_ssize_t offset, long long amount)
     if (before == -1 && PyErr_Occurred())
         return BROKEN;
     return set_slot(object, offset, PyLong_FromLongLong(before + amount));
+}
+
+static int
+add_seconds(PyObject *object, Py_ssize_t offset, double seconds)
+{
+    double before = seconds_at(object, offset);
+    if (before == -1 && PyErr_Occurred())
+        return BROKEN;
+    return set_slot(object, offset, PyFloat_FromDouble(before + seconds));
+}
+
+/* Add one to a number in a list. */
+static int
+count_in(PyObject *list, Py_ssize_t place)
+{
+    if (list == NULL || !PyList_CheckExact(list) || PyList_GET_SIZE(list) <= place) {
+        PyErr_SetString(PyExc_TypeError, "there is nothing to count that by");
+        return BROKEN;
+    }
+    long long count = PyLong_AsLongLong(PyList_GET_ITEM(list, place));
+    if (count == -1 && PyErr_Occurred())
+        return BROKEN;
+    PyObject *more = PyLong_FromLongLong(count + 1);
+    return more == NULL ? BROKEN : PyList_SetItem(list, place, more);
+}
+
+/* Return an object in a slot if it is of the class that is known, else NULL; borrowed. */
+static inline PyObject *
+known_at(PyObject *object, Py_ssize_t offset, PyTypeObject *class)
+{
+    PyObject *found = slot(object, offset);
+    return found != NULL && Py_IS_TYPE(found, class) ? found : NULL;
+}
+
+/* Forget what a call has returned; NULL is an error. */
+static int
+done_with(PyObject *answer)
+{
+    if (answer == NULL)
+        return BROKEN;
+    Py_DECREF(answer);
+    return 0;
 }
 
 /* Return the offset of a slot of a class; -1 with an exception if it has none by this name. */
@@ -310,22 +375,58 @@ writable(Hub *self, PyObject *session, Py_ssize_t offset)
 static Responses *
 tracker_of(Hub *self, PyObject *client)
 {
-    PyObject *tracker = slot(client, self->at.client.tracker);
-    return tracker != NULL && Py_IS_TYPE(tracker, self->tracker_type) ? (Responses *)tracker : NULL;
+    return (Responses *)known_at(client, self->at.client.tracker, self->tracker_type);
 }
 
 /* Return what a client session counts by, if that is of the class that is known, else NULL; borrowed. */
 static PyObject *
 counts_of(Hub *self, PyObject *client)
 {
-    PyObject *counts = slot(client, self->at.client.counts);
-    return counts != NULL && Py_IS_TYPE(counts, self->counts_type) ? counts : NULL;
+    return known_at(client, self->at.client.counts, self->counts_type);
 }
 
+/* Return the class of sizes that a size belongs to. */
 static int
-is_select(const unsigned char *packet, Py_ssize_t size)
+class_of(Hub *self, long long size)
 {
-    return size >= 8 && packet[4] == COM_QUERY && has_word(packet + TEXT, 3, "sel");
+    int class = 0;
+    while (class < self->classes && self->sizes[class] < size)
+        class++;
+    return class;
+}
+
+/* Return the place of a command's kind; the last one is that of all others. */
+static Py_ssize_t
+kind_of(Hub *self, const unsigned char *packet, Py_ssize_t size)
+{
+    Py_ssize_t kinds = PyTuple_GET_SIZE(self->kinds);
+    for (Py_ssize_t kind = 0; packet[4] == COM_QUERY && size >= TEXT + 3 && kind < kinds; kind++)
+        if (has_word(packet + TEXT, 3, PyBytes_AS_STRING(PyTuple_GET_ITEM(self->kinds, kind))))
+            return kind;
+    return kinds;
+}
+
+/* Count a command by its kind and its size, as Counts.asked does; short SELECTs are what is left. */
+static int
+count_command(Hub *self, PyObject *counts, const unsigned char *packet, Py_ssize_t size)
+{
+    Py_ssize_t kind = kind_of(self, packet, size), kinds = PyTuple_GET_SIZE(self->kinds) + 1;
+    if (size <= self->small && kind == 0)
+        return 0;
+    PyObject *requests = slot(counts, self->at.counts.requests);
+    if (requests == Py_None) {
+        PyObject *head = PyBytes_FromStringAndSize((const char *)packet, size < 8 ? size : 8);
+        if (head == NULL)
+            return BROKEN;
+        Py_INCREF(counts);
+        PyObject *answer = PyObject_CallMethodOneArg(counts, name_asked, head);
+        Py_DECREF(counts);
+        Py_DECREF(head);
+        return done_with(answer);
+    }
+    if (count_in(requests, kind) < 0 || count_in(requests, kinds + class_of(self, size)) < 0)
+        return BROKEN;
+    return size - 4 > self->large ? count_in(requests, kinds + self->classes + 1) : 0;
 }
 
 /* Remember a command that begins, as Conversation.dataReceived and forward do. */
@@ -344,19 +445,138 @@ note_command(Hub *self, PyObject *client, PyObject *server, int shape, Py_ssize_
         set_slot(client, self->at.client.since, read_seconds(self)) < 0 ||
         add_to(server, self->at.server.bytes_out, size) < 0)
         return BROKEN;
-    if (size <= self->small && is_select(packet, size))
+    return count_command(self, counts, packet, size);
+}
+
+/* -- prepared statements: as BinaryStatements does when there is nothing to tell but another number --------------- */
+
+static unsigned long
+number_in(const unsigned char *packet)
+{
+    const unsigned char *at = packet + TEXT;
+    return at[0] | (unsigned long)at[1] << 8 | (unsigned long)at[2] << 16 | (unsigned long)at[3] << 24;
+}
+
+/* Whether an execute tells the types of parameters that the server knows already, or none. */
+static int
+agrees_in_types(Hub *self, PyObject *statement, PyObject *known, const unsigned char *packet, Py_ssize_t size)
+{
+    PyObject *types = slot(statement, self->at.statement.types);
+    long long parameters = number_at(statement, self->at.statement.parameters);
+    if (PyErr_Occurred() || parameters < 0)
         return 0;
-    PyObject *head = PyBytes_FromStringAndSize((const char *)packet, size < 8 ? size : 8);
-    if (head == NULL)
+    if (parameters == 0)
+        return 1;
+    if (!PyBytes_CheckExact(types) || PyBytes_GET_SIZE(types) != 2 * parameters)
+        return 0;
+    PyObject *there = slot(known, self->at.known.types);
+    if (there != types && (!PyBytes_CheckExact(there) || PyBytes_GET_SIZE(there) != PyBytes_GET_SIZE(types) ||
+                           memcmp(PyBytes_AS_STRING(there), PyBytes_AS_STRING(types), (size_t)(2 * parameters)) != 0))
+        return 0;
+    Py_ssize_t flag = EXECUTE_NULLS + (parameters + 7) / 8;
+    if (flag >= size)
+        return 0;
+    if (packet[flag] == 0)
+        return 1;
+    return flag + 1 + 2 * parameters <= size &&
+           memcmp(packet + flag + 1, PyBytes_AS_STRING(types), (size_t)(2 * parameters)) == 0;
+}
+
+/* Return the statement of a server session that an execute is of, if only its number has to be changed; else NULL,
+ * with or without an exception. Borrowed. */
+static PyObject *
+find_known(Hub *self, PyObject *binary, PyObject *server, const unsigned char *packet, Py_ssize_t size)
+{
+    if (packet[4] != COM_STMT_EXECUTE || size < EXECUTE_NULLS || packet[TEXT + 4] != 0)
+        return NULL; /* cut, or it asks for a cursor */
+    PyObject *all = known_at(binary, self->at.binary.all, self->statements_type);
+    PyObject *prepared = known_at(server, self->at.server.prepared, self->prepared_type);
+    if (all == NULL || prepared == NULL || !meets(all, &self->keeping))
+        return NULL;
+    PyObject *number = PyLong_FromUnsignedLong(number_in(packet));
+    if (number == NULL)
+        return NULL;
+    PyObject *statement = PyDict_GetItemWithError(slot(all, self->at.statements.by_number), number);
+    Py_DECREF(number);
+    if (statement == NULL || !Py_IS_TYPE(statement, self->statement_type) || !meets(statement, &self->passing))
+        return NULL;
+    PyObject *known = PyDict_GetItemWithError(slot(prepared, self->at.prepared.by_statement), statement);
+    if (known == NULL || !Py_IS_TYPE(known, self->known_type) || !agrees_in_types(self, statement, known, packet, size))
+        return NULL;
+    return known;
+}
+
+/* Begin the exchange of a command of a client that has prepared statements; `known` is NULL if it is of none. */
+static int
+begin_prepared(Hub *self, PyObject *binary, PyObject *server, PyObject *known, unsigned char *packet)
+{
+    PyObject *statement = known != NULL ? slot(known, self->at.known.statement) : Py_None;
+    if (set_slot(binary, self->at.binary.code, PyLong_FromLong(packet[4])) < 0 ||
+        set_slot(binary, self->at.binary.statement, Py_NewRef(statement)) < 0 ||
+        set_slot(binary, self->at.binary.known, Py_NewRef(known != NULL ? known : Py_None)) < 0 ||
+        set_slot(binary, self->at.binary.own, Py_NewRef(Py_None)) < 0 ||
+        set_slot(binary, self->at.binary.preparing, Py_NewRef(Py_False)) < 0)
         return BROKEN;
-    Py_INCREF(counts);
-    PyObject *answer = PyObject_CallMethodOneArg(counts, name_asked, head);
-    Py_DECREF(counts);
-    Py_DECREF(head);
-    if (answer == NULL)
+    if (known == NULL)
+        return 0;
+    /* It is the last one used now: what was used first is closed first. The slots above keep both alive. */
+    PyObject *order = slot(slot(server, self->at.server.prepared), self->at.prepared.by_statement);
+    if (PyDict_DelItem(order, statement) < 0 || PyDict_SetItem(order, statement, known) < 0)
         return BROKEN;
-    Py_DECREF(answer);
+    unsigned long number = PyLong_AsUnsignedLong(slot(known, self->at.known.number));
+    if (PyErr_Occurred())
+        return BROKEN;
+    for (int i = 0; i < 4; i++)
+        packet[TEXT + i] = (unsigned char)(number >> 8 * i);
     return 0;
+}
+
+/* Whether nothing is to be done at the end of an exchange but `end_prepared`. */
+static int
+ends_prepared(Hub *self, PyObject *client, unsigned int status)
+{
+    PyObject *binary = slot(client, self->at.client.binary);
+    if (binary == Py_None)
+        return 1;
+    if (binary == NULL || !Py_IS_TYPE(binary, self->binary_type))
+        return 0;
+    PyObject *known = slot(binary, self->at.binary.known);
+    if (known == Py_None)
+        return 1;
+    if (known == NULL || !Py_IS_TYPE(known, self->known_type) || status & CURSOR_EXISTS)
+        return 0;
+    PyObject *all = known_at(binary, self->at.binary.all, self->statements_type);
+    PyObject *statement = known_at(known, self->at.known.statement, self->statement_type);
+    if (all == NULL || statement == NULL || !meets(all, &self->keeping) || !meets(statement, &self->passing))
+        return 0;
+    return number_at(binary, self->at.binary.code) == COM_STMT_EXECUTE;
+}
+
+static int
+end_prepared(Hub *self, PyObject *client)
+{
+    PyObject *binary = slot(client, self->at.client.binary);
+    if (binary == Py_None || slot(binary, self->at.binary.known) == Py_None)
+        return 0;
+    PyObject *known = slot(binary, self->at.binary.known);
+    PyObject *types = slot(slot(known, self->at.known.statement), self->at.statement.types);
+    if (set_slot(known, self->at.known.types, Py_XNewRef(types)) < 0)
+        return BROKEN;
+    return set_slot(binary, self->at.binary.known, Py_NewRef(Py_None));
+}
+
+/* -- commands ---------------------------------------------------------------------------------------------------- */
+
+/* Send a plain command on; `known` is what it executes, or NULL. */
+static int
+forward(Hub *self, PyObject *client, PyObject *server, PyObject *out, PyObject *known, int shape, Py_ssize_t size)
+{
+    PyObject *binary = slot(client, self->at.client.binary);
+    if (note_command(self, client, server, shape, size) < 0)
+        return BROKEN;
+    if (binary != Py_None && begin_prepared(self, binary, server, known, self->buffer) < 0)
+        return BROKEN;
+    return transmit(self, out, self->buffer, size);
 }
 
 /* Serve a client that has sent something. */
@@ -380,31 +600,39 @@ serve_client(Hub *self, int descriptor, PyObject *transport, PyObject *client)
     if (read_plain(&self->plain, slot((PyObject *)tracker, self->at.tracker.plain)) == FAILED)
         return BROKEN;
     int shape = plain_shape(self->buffer, size, &self->plain);
+    PyObject *binary = slot(client, self->at.client.binary), *known = NULL;
+    if (shape != UNKNOWN && binary != Py_None && is_about_statement(self->buffer)) {
+        known = binary != NULL && Py_IS_TYPE(binary, self->binary_type)
+                    ? find_known(self, binary, server, self->buffer, size)
+                    : NULL;
+        if (PyErr_Occurred())
+            return BROKEN;
+        if (known == NULL)
+            shape = UNKNOWN;
+    }
     if (shape == UNKNOWN)
         return pass_on(client, self->buffer, size);
     Py_INCREF(server);
     Py_INCREF(out);
-    int done = note_command(self, client, server, shape, size);
-    if (done == 0)
-        done = transmit(self, out, self->buffer, size);
+    Py_XINCREF(known);
+    int done = forward(self, client, server, out, known, shape, size);
+    Py_XDECREF(known);
     Py_DECREF(out);
     Py_DECREF(server);
     return done;
 }
 
-/* Whether there is nothing to do at the end of a response but to count it. */
+/* -- responses --------------------------------------------------------------------------------------------------- */
+
+/* Whether there is nothing to do at the end of a response but what `finish_plain` does. */
 static int
 ends_plain(Hub *self, PyObject *client, PyObject *server, Responses *tracker)
 {
-    PyObject *state = slot(client, self->at.client.state);
-    if (tracker->now.insert_id || PyTuple_GET_SIZE(tracker->changes) || !meets(client, &self->ending) ||
-        !meets((PyObject *)tracker, &self->tracking) || !meets(server, &self->serving) ||
-        slot(client, self->at.client.bound) != server || state == NULL || !Py_IS_TYPE(state, self->state_type) ||
-        slot(state, self->at.state.versions) != slot(server, self->at.server.versions) ||
-        counts_of(self, client) == NULL)
-        return 0;
-    PyObject *status = slot(client, self->at.client.status);
-    return status != NULL && PyLong_CheckExact(status) && PyLong_AsLong(status) == (long)tracker->now.status;
+    return PyTuple_GET_SIZE(tracker->changes) == 0 && meets(client, &self->ending) &&
+           meets((PyObject *)tracker, &self->tracking) && meets(server, &self->serving) &&
+           slot(client, self->at.client.bound) == server && counts_of(self, client) != NULL &&
+           known_at(client, self->at.client.state, self->state_type) != NULL &&
+           ends_prepared(self, client, tracker->now.status);
 }
 
 /* Count a response in its class of sizes, as Conversation.responded does. */
@@ -412,44 +640,79 @@ static int
 count_response(Hub *self, PyObject *client, PyObject *counts)
 {
     long long all = number_at(client, self->at.client.bytes_out), before = number_at(counts, self->at.counts.told);
-    if (PyErr_Occurred())
-        return BROKEN;
-    int class = 0;
-    while (class < self->classes && self->sizes[class] < all - before)
-        class++;
-    PyObject *responses = slot(counts, self->at.counts.responses);
-    if (responses == NULL || !PyList_CheckExact(responses) || PyList_GET_SIZE(responses) <= class) {
-        PyErr_SetString(PyExc_TypeError, "there is no such class of sizes");
-        return BROKEN;
-    }
-    long long count = PyLong_AsLongLong(PyList_GET_ITEM(responses, class));
-    if (count == -1 && PyErr_Occurred())
-        return BROKEN;
-    PyObject *more = PyLong_FromLongLong(count + 1);
-    if (more == NULL || PyList_SetItem(responses, class, more) < 0)
+    if (PyErr_Occurred() || count_in(slot(counts, self->at.counts.responses), class_of(self, all - before)) < 0)
         return BROKEN;
     return set_slot(counts, self->at.counts.told, Py_NewRef(slot(client, self->at.client.bytes_out)));
 }
 
-/* Do what Conversation.responded and finished do when there is nothing else to do. */
+/* Remember new flags, and that a transaction has begun or ended, as Conversation._status_changed does. */
 static int
-finish_plain(Hub *self, PyObject *client, PyObject *server)
+change_status(Hub *self, PyObject *client, PyObject *counts, unsigned int status, double now)
 {
-    PyObject *counts = counts_of(self, client);
-    if (count_response(self, client, counts) < 0)
+    long long before = number_at(client, self->at.client.status);
+    double since = seconds_at(client, self->at.client.since);
+    if (PyErr_Occurred() || set_slot(client, self->at.client.status, PyLong_FromUnsignedLong(status)) < 0)
         return BROKEN;
-    PyObject *now = read_seconds(self);
+    if ((status & IN_TRANSACTION) == ((unsigned int)before & IN_TRANSACTION))
+        return 0;
+    if (status & IN_TRANSACTION) {
+        if (set_slot(client, self->at.client.transaction_since, PyFloat_FromDouble(since)) < 0)
+            return BROKEN;
+        return set_slot(counts, self->at.counts.busy_before, Py_XNewRef(slot(counts, self->at.counts.busy)));
+    }
+    double began = seconds_at(client, self->at.client.transaction_since);
+    double busy = seconds_at(counts, self->at.counts.busy) - seconds_at(counts, self->at.counts.busy_before);
+    if (PyErr_Occurred() || add_to(client, self->at.client.transactions, 1) < 0 ||
+        add_seconds(counts, self->at.counts.transactions, now - began) < 0 ||
+        add_seconds(counts, self->at.counts.idle, since - began - busy) < 0)
+        return BROKEN;
+    PyObject *state = slot(client, self->at.client.state), *pins = slot(state, self->at.state.pins);
+    if (pins != NULL && PyAnySet_Check(pins) && PySet_GET_SIZE(pins) == 0)
+        return 0; /* nothing was set for that transaction alone */
+    return done_with(PyObject_CallMethodNoArgs(state, name_transaction_ended));
+}
+
+/* Remember the last insert id, as Conversation.responded does. */
+static int
+note_insert(Hub *self, PyObject *client, PyObject *server, unsigned long long insert_id)
+{
+    PyObject *number = PyLong_FromUnsignedLongLong(insert_id);
+    if (number == NULL)
+        return BROKEN;
+    PyObject *answer = PyObject_CallMethodOneArg(slot(client, self->at.client.state), name_inserted, number);
+    Py_DECREF(number);
+    if (done_with(answer) < 0)
+        return BROKEN;
+    return set_slot(client, self->at.client.inserted_on, Py_NewRef(server));
+}
+
+/* Do what Conversation.responded and finished do when there is nothing else to do. What is called of Python only
+ * remembers something. */
+static int
+finish_plain(Hub *self, PyObject *client, PyObject *server, Responses *tracker)
+{
+    PyObject *counts = counts_of(self, client), *state = slot(client, self->at.client.state);
+    PyObject *known_status = slot(client, self->at.client.status), *now = read_seconds(self);
     if (now == NULL)
         return BROKEN;
-    double since = seconds_at(client, self->at.client.since), busy = seconds_at(counts, self->at.counts.busy);
-    double seconds = PyFloat_AsDouble(now) - since;
-    if (PyErr_Occurred() || set_slot(counts, self->at.counts.busy, PyFloat_FromDouble(busy + seconds)) < 0) {
-        Py_DECREF(now);
-        return BROKEN;
-    }
-    if (set_slot(client, self->at.client.since, now) < 0)
+    double moment = PyFloat_AsDouble(now), since = seconds_at(client, self->at.client.since);
+    if (PyErr_Occurred() || end_prepared(self, client) < 0 || count_response(self, client, counts) < 0)
+        goto broken;
+    if ((known_status == NULL || !PyLong_CheckExact(known_status) ||
+         PyLong_AsLong(known_status) != (long)tracker->now.status) &&
+        change_status(self, client, counts, tracker->now.status, moment) < 0)
+        goto broken;
+    if (tracker->now.insert_id && note_insert(self, client, server, tracker->now.insert_id) < 0)
+        goto broken;
+    if (add_seconds(counts, self->at.counts.busy, moment - since) < 0)
+        goto broken;
+    if (set_slot(client, self->at.client.since, now) < 0 ||
+        set_slot(server, self->at.server.versions, Py_XNewRef(slot(state, self->at.state.versions))) < 0)
         return BROKEN;
     return add_to(server, self->at.server.pickups, 1);
+broken:
+    Py_DECREF(now);
+    return BROKEN;
 }
 
 /* Follow a chunk of a response by the tracker. Where Python has to see it, nothing has happened, and FAILED returns. */
@@ -480,7 +743,7 @@ deliver(Hub *self, PyObject *client, PyObject *server, PyObject *out, Responses 
     if (done == BROKEN || !ended)
         return done;
     if (done == IN_C && ends_plain(self, client, server, tracker))
-        return finish_plain(self, client, server) < 0 ? BROKEN : IN_C;
+        return finish_plain(self, client, server, tracker) < 0 ? BROKEN : IN_C;
     PyObject *answer = PyObject_CallMethodNoArgs(client, name_responded);
     if (answer == NULL)
         return BROKEN;
@@ -854,17 +1117,40 @@ read_offsets(Hub *self)
         {self->client_type, "since", &self->at.client.since},
         {self->client_type, "bytes_out", &self->at.client.bytes_out},
         {self->client_type, "bytes_in", &self->at.client.bytes_in},
+        {self->client_type, "binary", &self->at.client.binary},
+        {self->client_type, "transactions", &self->at.client.transactions},
+        {self->client_type, "transaction_since", &self->at.client.transaction_since},
+        {self->client_type, "inserted_on", &self->at.client.inserted_on},
         {self->server_type, "transport", &self->at.server.transport},
         {self->server_type, "owner", &self->at.server.owner},
         {self->server_type, "bytes_in", &self->at.server.bytes_in},
         {self->server_type, "bytes_out", &self->at.server.bytes_out},
         {self->server_type, "pickups", &self->at.server.pickups},
         {self->server_type, "versions", &self->at.server.versions},
+        {self->server_type, "prepared", &self->at.server.prepared},
         {self->tracker_type, "_plain", &self->at.tracker.plain},
         {self->counts_type, "told", &self->at.counts.told},
         {self->counts_type, "busy", &self->at.counts.busy},
         {self->counts_type, "responses", &self->at.counts.responses},
+        {self->counts_type, "_requests", &self->at.counts.requests},
+        {self->counts_type, "_busy_before", &self->at.counts.busy_before},
+        {self->counts_type, "transactions", &self->at.counts.transactions},
+        {self->counts_type, "idle", &self->at.counts.idle},
         {self->state_type, "versions", &self->at.state.versions},
+        {self->state_type, "pins", &self->at.state.pins},
+        {self->binary_type, "_all", &self->at.binary.all},
+        {self->binary_type, "_code", &self->at.binary.code},
+        {self->binary_type, "_known", &self->at.binary.known},
+        {self->binary_type, "statement", &self->at.binary.statement},
+        {self->binary_type, "own", &self->at.binary.own},
+        {self->binary_type, "preparing", &self->at.binary.preparing},
+        {self->statements_type, "_statements", &self->at.statements.by_number},
+        {self->statement_type, "parameters", &self->at.statement.parameters},
+        {self->statement_type, "types", &self->at.statement.types},
+        {self->prepared_type, "_statements", &self->at.prepared.by_statement},
+        {self->known_type, "statement", &self->at.known.statement},
+        {self->known_type, "number", &self->at.known.number},
+        {self->known_type, "types", &self->at.known.types},
     };
     for (size_t i = 0; i < sizeof(slots) / sizeof(*slots); i++) {
         *slots[i].offset = offset_of(slots[i].class, slots[i].name);
@@ -923,20 +1209,53 @@ check_tracker(PyTypeObject *tracker)
 }
 
 static int
+read_classes(Hub *self, PyObject *layout)
+{
+    const struct {
+        const char *name;
+        PyTypeObject **class;
+    } classes[] = {
+        {"transport", &self->transport_type},   {"client", &self->client_type},
+        {"server", &self->server_type},         {"tracker", &self->tracker_type},
+        {"counts", &self->counts_type},         {"state", &self->state_type},
+        {"binary", &self->binary_type},         {"statements", &self->statements_type},
+        {"statement", &self->statement_type},   {"prepared", &self->prepared_type},
+        {"server_statement", &self->known_type},
+    };
+    for (size_t i = 0; i < sizeof(classes) / sizeof(*classes); i++)
+        if (read_class(layout, classes[i].name, classes[i].class) < 0)
+            return BROKEN;
+    return 0;
+}
+
+static int
+read_kinds(Hub *self, PyObject *layout)
+{
+    self->kinds = PyObject_GetAttrString(layout, "kinds");
+    if (self->kinds == NULL)
+        return BROKEN;
+    int due = PyTuple_CheckExact(self->kinds);
+    for (Py_ssize_t i = 0; due && i < PyTuple_GET_SIZE(self->kinds); i++)
+        due = PyBytes_CheckExact(PyTuple_GET_ITEM(self->kinds, i)) &&
+              PyBytes_GET_SIZE(PyTuple_GET_ITEM(self->kinds, i)) == 3;
+    if (!due)
+        PyErr_SetString(PyExc_TypeError, "kinds are not a tuple of three letters each");
+    return due ? 0 : BROKEN;
+}
+
+static int
 read_layout(Hub *self, PyObject *layout)
 {
-    if (read_class(layout, "transport", &self->transport_type) < 0 ||
-        read_class(layout, "client", &self->client_type) < 0 || read_class(layout, "server", &self->server_type) < 0 ||
-        read_class(layout, "tracker", &self->tracker_type) < 0 ||
-        read_class(layout, "counts", &self->counts_type) < 0 || read_class(layout, "state", &self->state_type) < 0)
-        return BROKEN;
-    if (read_conditions(layout, "writable", self->transport_type, &self->writable) < 0 ||
+    if (read_classes(self, layout) < 0 || read_conditions(layout, "writable", self->transport_type, &self->writable) < 0 ||
         read_conditions(layout, "asking", self->client_type, &self->asking) < 0 ||
         read_conditions(layout, "ending", self->client_type, &self->ending) < 0 ||
         read_conditions(layout, "tracking", self->tracker_type, &self->tracking) < 0 ||
-        read_conditions(layout, "serving", self->server_type, &self->serving) < 0)
+        read_conditions(layout, "serving", self->server_type, &self->serving) < 0 ||
+        read_conditions(layout, "keeping", self->statements_type, &self->keeping) < 0 ||
+        read_conditions(layout, "passing", self->statement_type, &self->passing) < 0)
         return BROKEN;
-    if (read_number(layout, "small", &self->small) < 0 || read_number(layout, "shown", &self->shown) < 0 ||
+    if (read_number(layout, "small", &self->small) < 0 || read_number(layout, "large", &self->large) < 0 ||
+        read_number(layout, "shown", &self->shown) < 0 || read_kinds(self, layout) < 0 ||
         read_sizes(self, layout) < 0 || read_offsets(self) < 0 || check_tracker(self->tracker_type) < 0)
         return BROKEN;
     self->done = PyObject_GetAttrString(layout, "done");
@@ -1028,12 +1347,15 @@ Hub_dealloc(Hub *self)
     PyObject_GC_UnTrack(self);
     Hub_clear(self);
     PyTypeObject *classes[] = {self->transport_type, self->client_type, self->server_type,
-                               self->tracker_type,   self->counts_type, self->state_type};
+                               self->tracker_type,   self->counts_type, self->state_type,
+                               self->binary_type,    self->statements_type, self->statement_type,
+                               self->prepared_type,  self->known_type};
     for (size_t i = 0; i < sizeof(classes) / sizeof(*classes); i++)
         Py_XDECREF(classes[i]);
     for (int i = 0; i < KNOWN_TYPES; i++)
         Py_XDECREF(self->known[i]);
     Py_XDECREF(self->plain.set);
+    Py_CLEAR(self->kinds);
     Py_CLEAR(self->done);
     Py_CLEAR(self->broken);
     Py_CLEAR(self->layout);
@@ -1099,7 +1421,8 @@ PyInit__hub(void)
         const char *text;
     } names[] = {{&name_doRead, "doRead"},       {&name_dataReceived, "dataReceived"},
                  {&name_write, "write"},         {&name_asked, "asked"},
-                 {&name_responded, "responded"}, {&name_fileno, "fileno"}};
+                 {&name_responded, "responded"}, {&name_fileno, "fileno"},
+                 {&name_inserted, "inserted"},   {&name_transaction_ended, "transaction_ended"}};
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
         if (*names[i].place == NULL && (*names[i].place = PyUnicode_InternFromString(names[i].text)) == NULL)
             return NULL;

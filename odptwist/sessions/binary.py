@@ -207,6 +207,7 @@ class BinaryStatements:
             self._all.prepare_failed()
             return reply.came
         statement = self._all.add(self._text, _of(session), reply.number, reply.parameters, self._remark)
+        statement.passes = self._remark is not None and not self._remark.effects
         return reply.renumbered(statement.number)
 
     def ended(self, error: int, status: int) -> Effects | None:

@@ -22,7 +22,9 @@ SELECTS: Final = frozenset(bytes((COM_QUERY,)) + word for word in (b"sel", b"SEL
 
 _SIZE_NAMES: Final = ("100", "1K", "3K", "5K", "10K", "1M", "inf")
 _KINDS: Final = ("select", "insert", "update", "delete", "other")
-_KIND_OF: Final = {word[:3].encode(): place for place, word in enumerate(_KINDS[:-1])}
+KINDS: Final = tuple(word[:3].encode() for word in _KINDS[:-1])
+"""How the texts of all kinds but the last begin, in small letters."""
+_KIND_OF: Final = {word: place for place, word in enumerate(KINDS)}
 _OTHER: Final = len(_KINDS) - 1
 _LARGE: Final = len(_KINDS) + len(_SIZE_NAMES)
 

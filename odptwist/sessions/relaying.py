@@ -9,8 +9,9 @@ stands below, and only there. A value that is not *the* value of the list sends 
 gives a session a new reason to be looked at makes it a slot, and adds a line.
 
 What the relay does then is what `Conversation.dataReceived`, `Conversation.forward`, `ServerSession.dataReceived`,
-`Conversation.responded` and `Conversation.finished` do when all that is so. Whoever changes one of these changes
-`_hub.c`; the tests hold the two against each other.
+`Conversation.responded` and `Conversation.finished` do when all that is so, and with an execute of a prepared statement
+what `BinaryStatements` does when only the statement's number is another one at the server. Whoever changes one of these
+changes `_hub.c`; the tests hold the two against each other.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from odptwist.machines.exchange import Tracker
+from odptwist.machines.exchange import LOOK_LIMIT, Tracker
 from odptwist.machines.gear import GEAR, MAY_RELAY
+from odptwist.machines.prepared import PreparedStatement, PreparedStatements, ServerStatement, ServerStatements
 from odptwist.machines.session_state import SessionState
+from odptwist.sessions.binary import BinaryStatements
 from odptwist.sessions.client import ClientSession
 from odptwist.sessions.conversation import SHOWN
-from odptwist.sessions.counting import SIZES, SMALL, Counts
+from odptwist.sessions.counting import KINDS, SIZES, SMALL, Counts
 from odptwist.sessions.polling import can_replace_loop
 from odptwist.sessions.server import ServerSession
 from odptwist.sessions.transport import SUPPORTED, DirectTransport
@@ -42,7 +45,8 @@ ASKING: Final = {
     "reason": None,
     "doom": None,
     "mark": "",
-    "choosing": False,  # every command belongs to a server session of its own
+    "choice": None,  # every command belongs to a server of its own
+    "_again": b"",
     "dressing": False,  # the command in hand is changed on its way
     "observed": False,
     "unsent": (),
@@ -54,13 +58,19 @@ ASKING: Final = {
 }
 
 # A client session that has nothing to do at the end of a response but to count it.
-ENDING: Final = {"reason": None, "mark": "", "choosing": False, "observed": False, "_on_end": None}
+ENDING: Final = {"reason": None, "mark": "", "choice": None, "_again": b"", "observed": False, "_on_end": None}
 
 # Its tracker: nothing was sent ahead, nothing of a command is still to come.
 TRACKING: Final = {"kept": b"", "_tail": 0}
 
 # The server session that is bound, in both directions. A kill that names it holds it.
 SERVING: Final = {"reason": None, "_inbox": None, "keeper": None, "holds": 0, "diverted": False}
+
+# The prepared statements of a client session: nothing has to go to a server before an execute.
+KEEPING: Final = {"_long_data_size": 0}
+
+# One of them, that any server session may execute.
+PASSING: Final = {"passes": True, "sole": None}
 
 
 @frozen
@@ -76,13 +86,22 @@ class Layout:
     tracker: type = Tracker
     counts: type = Counts
     state: type = SessionState
+    binary: type = BinaryStatements
+    statements: type = PreparedStatements
+    statement: type = PreparedStatement
+    prepared: type = ServerStatements
+    server_statement: type = ServerStatement
     writable: Mapping[str, Any] = WRITABLE
     asking: Mapping[str, Any] = ASKING
     ending: Mapping[str, Any] = ENDING
     tracking: Mapping[str, Any] = TRACKING
     serving: Mapping[str, Any] = SERVING
+    keeping: Mapping[str, Any] = KEEPING
+    passing: Mapping[str, Any] = PASSING
+    kinds: tuple[bytes, ...] = KINDS
     sizes: tuple[int, ...] = SIZES
     small: int = SMALL
+    large: int = LOOK_LIMIT
     shown: int = SHOWN
     done: Exception = CONNECTION_DONE
     broken: Exception = CONNECTION_LOST

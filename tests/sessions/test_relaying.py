@@ -31,12 +31,14 @@ from odptwist.sessions import relaying
 from odptwist.sessions.client import ClientSession
 from odptwist.sessions.conversation import Conversation
 from odptwist.sessions.counting import statistics_of
+from odptwist.sessions.holding import Holding
 from odptwist.sessions.polling import poll_lean
 from odptwist.sessions.ruled import RuledSession
 from odptwist.sessions.transport import BUFFER_SIZE, DirectTransport
 from odptwist.wire.constants import CLIENT_DEPRECATE_EOF, COM_PING, COM_QUERY, COM_QUIT
 from odptwist.wire.framing import frame
 from odptwist.wire.responses import Err, Ok
+from odptwist.wire.resultset import encode_prepared
 from tests.machines.exchanges import exchanges
 from tests.support.compiled import find_compiled
 from tests.support.house import CAPABILITIES, IN_TRANSACTION, OK, result
@@ -142,8 +144,9 @@ class GearTests(RelayCase):
 
     def test_what_it_does_itself_is_not_overridden(self) -> None:
         """The methods whose work the relay does are those of the classes that it was written after."""
-        for name in ("dataReceived", "forward", "finished", "_note"):
+        for name in ("dataReceived", "forward", "finished", "_note", "_status_changed"):
             self.assertIs(getattr(ClientSession, name), getattr(Conversation, name), name)
+        self.assertIs(ClientSession.choose, Holding.choose)
         found = [vars(each).get("responded") for each in ClientSession.__mro__]
         overrides = {each.__qualname__ for each in found if each is not None}
         self.assertEqual(overrides, {"Conversation.responded", "Holding.responded"})
@@ -250,6 +253,66 @@ ANSWERS = st.sampled_from(
         b"\1\0\0\1\xfb",
     ]
 )
+INT, TEXT = b"\x03\0", b"\xfd\0"
+PREPARED = ((3, 0), (4, 1), (5, 9))
+"""Numbers of prepared statements, and of their parameters."""
+
+
+def prepared(number: int, parameters: int) -> bytes:
+    """Return the response to a COM_STMT_PREPARE."""
+    return encode_prepared(number, parameters, (), CAPABILITIES, 2)
+
+
+def execute(number: int, parameters: int = 0, types: bytes = b"", flags: int = 0) -> bytes:
+    """Return a framed COM_STMT_EXECUTE, cut behind the types."""
+    told = (b"\x01" + types if types else b"\0") if parameters else b""
+    head = b"\x17" + number.to_bytes(4, "little") + bytes((flags,)) + b"\x01\0\0\0"
+    return frame(head + bytes((parameters + 7) // 8) + told, 0)
+
+
+ABOUT_PREPARED = st.sampled_from(
+    [
+        *(execute(number, parameters) for number, parameters in PREPARED * 2),
+        *(execute(number, parameters, INT * parameters) for number, parameters in PREPARED * 3),
+        execute(4, 1, TEXT),
+        execute(5, 9, TEXT * 9),
+        execute(5, 9, TEXT * 8 + b"\0"),
+        execute(4, 1, INT)[:-1],
+        execute(3, flags=1),
+        execute(4, 1, INT, flags=1),
+        execute(9),
+        execute(0xFFFFFFFF),
+        frame(b"\xfa\4\0\0\0\0\0", 0),
+        frame(b"\x17\4\0\0\0", 0),
+        frame(b"\x18\4\0\0\0\0\0long", 0),
+        frame(b"\x19\5\0\0\0", 0),
+        frame(b"\x1a\4\0\0\0", 0),
+        frame(b"\x1c\3\0\0\0\2\0\0\0", 0),
+        SELECT,
+        query(b"begin"),
+        query(b"INSERT INTO t VALUES (1)"),
+        frame(b"\x16SELECT 1", 0),
+    ]
+)
+STEPS_OF_PREPARED = st.lists(
+    st.one_of(
+        st.tuples(
+            st.just("exchange"),
+            ABOUT_PREPARED,
+            st.one_of(ANSWERS, st.sampled_from([ROW, said(OK), result([[b"1"]], 2 | 64), result([[b"1"]], 2 | 128)])),
+            st.lists(st.integers(1, 60), max_size=2),
+        ),
+        st.tuples(st.just("exchange"), ABOUT_PREPARED, st.just(said(OK)), st.just([])),
+        st.tuples(st.just("exchange"), st.just(query(b"commit")), st.sampled_from([said(OK), ROW]), st.just([])),
+        st.tuples(st.just("exchange"), st.just(query(b"begin")), st.just(said(IN_TRANSACTION)), st.just([])),
+        st.tuples(st.just("exchange"), st.just(frame(b"\x16DO ?", 0)), st.just(prepared(6, 1)), st.just([])),
+        st.tuples(st.just("client"), ABOUT_PREPARED),
+        st.tuples(st.just("hold")),
+        st.tuples(st.just("release")),
+        st.tuples(st.just("wait"), st.sampled_from([0.25, 3.0])),
+    ),
+    max_size=12,
+)
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("exchange"), COMMANDS, ANSWERS, st.lists(st.integers(1, 60), max_size=2)),
@@ -268,6 +331,23 @@ STEPS = st.lists(
 ENDS = st.sampled_from(["none", "none", "quit", "client", "server", "drop"])
 
 
+def prepare(world: Linked) -> None:
+    """Let a client prepare and execute `PREPARED`; the server knows them under other numbers then."""
+    for number, parameters in PREPARED:
+        for command, answer in (
+            (frame(b"\x16DO 1", 0), prepared(number, parameters)),
+            (execute(number, parameters, INT * parameters), said(OK)),
+        ):
+            world.client.send(command)
+            world.turn()
+            world.server.send(answer)
+            world.turn()
+    here: Any = world.served_by.prepared
+    for known in here._statements.values():
+        known.number += 0x01020304
+    world.client.came = world.server.came = b""
+
+
 class SameTests(RelayCase):
     """Both worlds get the same, and must say, know and count the same afterwards."""
 
@@ -284,6 +364,18 @@ class SameTests(RelayCase):
         seen |= {f"tracker.{name}": getattr(session.tracker, name) for name in tracker}
         names = ("bytes_in", "bytes_out", "pickups", "versions", "reason", "detail", "holds", "synced")
         seen |= {f"server.{name}": getattr(server, name) for name in names}
+        names = ("transactions", "transaction_since", "choosing", "_again", "dressing")
+        seen |= {name: getattr(session, name) for name in names}
+        seen["inserted here"] = session.inserted_on is server
+        seen |= {f"state.{name}": getattr(session.state, name) for name in ("serial", "insert_id", "pins")}
+        if session.binary is not None:
+            names = ("_code", "statement", "own", "preparing")
+            seen |= {f"binary.{name}": repr(getattr(session.binary, name)) for name in names}
+            seen |= {f"statement {each.number}": repr(each) for each in session.binary._all}
+            known = session.binary._known
+            seen["known"] = (known.number, known.types) if known is not None else None
+            here = server.prepared._statements.items() if server.prepared is not None else ()
+            seen["here"] = [(each.number, known.number, known.types) for each, known in here]
         seen |= {each.name: each.value for each in statistics_of(session)}
         ends = {"client": world.client, "server": world.server}
         for name, far in ends.items():
@@ -348,6 +440,54 @@ class SameTests(RelayCase):
         finally:
             self.doCleanups()
             self.patch(relaying, "MAY_RELAY", True)
+
+    @SLOW
+    @given(STEPS_OF_PREPARED, ENDS)
+    def test_same_of_prepared(self, steps: list[tuple[Any, ...]], how: str) -> None:
+        """So they do with prepared statements."""
+        worlds = self.worlds()
+        try:
+            for world in worlds:
+                prepare(world)
+            for step in steps:
+                for world in worlds:
+                    self.play(world, step)
+                self.assertEqual(*map(self.picture, worlds), step)
+            for world in worlds:
+                self.end(world, how)
+            self.assertEqual(*map(self.picture, worlds))
+        finally:
+            self.doCleanups()
+            self.patch(relaying, "MAY_RELAY", True)
+
+    def test_same_of_the_rare(self) -> None:
+        """What the lists above rarely hit is the same, too."""
+        opened = result([[b"1"]], 2 | 64)[:-15]  # without the row and the EOF behind it
+        no = said(Err(1064, "42000", "no"))
+        steps: list[tuple[bytes, bytes]] = [
+            (execute(4, 1, flags=1), opened),
+            (frame(b"\x1c\4\0\0\0\2\0\0\0", 0), ROW[-15:]),
+            (execute(5, 9, INT * 9), no),
+            (frame(b"\x1a\5\0\0\0", 0), said(OK)),
+            (frame(b"\x16SHOW PROXYSESSION", 0), b""),
+            (execute(6), b""),
+            (SELECT, ROW),
+            (query(b"SET TRANSACTION READ ONLY"), said(OK)),
+            (query(b"begin"), said(IN_TRANSACTION)),
+            (query(b"commit"), said(OK)),
+            (query(b"insert ".ljust(70_000, b"y")), said(OK)),
+            (query(b"select ".ljust(70_000, b"y")), said(OK)),
+        ]
+        worlds = self.worlds()
+        for world in worlds:
+            for far in (world.client, world.session.transport):
+                far.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 18)
+            prepare(world)
+        for step in steps:
+            for world in worlds:
+                self.play(world, ("exchange", *step, []))
+            self.assertEqual(*map(self.picture, worlds), step)
+        self.assertEqual(worlds[0].session.state.pins, set())
 
     def test_cut_everywhere(self) -> None:
         """Every response of the table, cut in two at every byte, leaves the same in both worlds, and comes whole."""
@@ -541,12 +681,94 @@ class ConditionTests(RelayCase):
                 self.assertEqual(self.calls, ["responded"], f"{kind}: {name}")
                 setattr(owner, name, due)
                 del self.calls[:]
-        for answer in (said(IN_TRANSACTION), said(Ok(1, 9, 2, 0)), said(Ok(0, 0, 2 | 0x4000, 0))):
-            tracker.begin(3)
+        tracker.begin(3)
+        self.world.server.send(said(Ok(0, 0, 2 | 0x4000, 0)))
+        self.world.reactor.doIteration(0)
+        self.assertEqual(self.calls, ["responded"])
+
+    def test_transactions_and_inserts(self) -> None:
+        """What begins and ends a transaction passes without Python, and what inserts."""
+        for answer in (said(IN_TRANSACTION), said(Ok(1, 9, 3, 0)), ROW, said(OK)):
+            self.world.client.send(query(b"commit"))
+            self.world.turn(1)
             self.world.server.send(answer)
-            self.world.reactor.doIteration(0)
-            self.assertEqual(self.calls.pop(), "responded")
-            tracker.status = session.status
+            self.world.turn(1)
+        self.assertEqual(self.calls, [])
+        self.assertEqual((self.world.session.transactions, self.world.session.state.insert_id), (1, 9))
+        self.assertIs(self.world.session.inserted_on, self.world.served_by)
+
+    def test_prepared(self) -> None:
+        """Executes of prepared statements pass without Python, under the server's numbers."""
+        prepare(self.world)
+        del self.calls[:]
+        for number, parameters in PREPARED:
+            for types in (b"", INT * parameters):
+                self.world.client.send(execute(number, parameters, types))
+                self.world.turn(1)
+                self.assertEqual(self.world.server.came, execute(number + 0x01020304, parameters, types))
+                self.world.server.came = b""
+                self.world.server.send(ROW)
+                self.world.turn(1)
+        self.world.client.send(SELECT)
+        self.world.turn(1)
+        self.assertEqual((self.world.client.came, self.calls), (ROW * 6, []))
+
+    def test_prepared_and_more(self) -> None:
+        """What else an execute needs is done by Python: types, long data, a cursor; fetches and resets, too."""
+        prepare(self.world)
+        for command in (
+            execute(4, 1, TEXT),
+            execute(4, 1, INT)[:14],
+            execute(4, 1, INT, flags=1),
+            execute(0xFFFFFFFF),
+            frame(b"\x1a\4\0\0\0", 0),
+            frame(b"\x1c\4\0\0\0\2\0\0\0", 0),
+        ):
+            world = Linked(self, relaying.relay)
+            prepare(world)
+            del self.calls[:]
+            world.client.send(command)
+            world.turn(1)
+            self.assertEqual(self.calls[:1], ["dataReceived"], command)
+            world.server.send(ROW)
+            world.turn(1)
+
+    def test_conditions_of_prepared(self) -> None:
+        """Each condition for an execute, if it is not met, sends that through Python, and the end of its response."""
+        prepare(self.world)
+        session = self.world.session
+        self.watch(ClientSession, "dataReceived", self.calls, lambda each, chunk: None)
+        self.watch(ClientSession, "responded", self.calls, lambda each: None)
+        binary: Any = session.binary
+        for kind, names, owner in (
+            ("keeping", relaying.KEEPING, binary._all),
+            ("passing", relaying.PASSING, binary._all.get(4)),
+        ):
+            for name, due in names.items():
+                self.assertIs(getattr(owner, name), due, f"{kind}: {name}")
+                setattr(owner, name, self.another(due))
+                del self.calls[:]
+                self.world.client.send(execute(4, 1))
+                self.world.reactor.doIteration(0)
+                self.assertIn("dataReceived", self.calls, f"{kind}: {name}")
+                setattr(owner, name, due)
+                self.world.client.send(execute(4, 1))
+                self.world.reactor.doIteration(0)
+                setattr(owner, name, self.another(due))
+                del self.calls[:]
+                self.world.server.send(ROW)
+                self.world.reactor.doIteration(0)
+                self.assertEqual(self.calls, ["responded"], f"{kind}: {name}")
+                setattr(owner, name, due)
+                session.tracker.status = session.status
+
+    def test_last_used(self) -> None:
+        """A statement that is executed in C is the last one used, so it is not the first one closed."""
+        prepare(self.world)
+        here: Any = self.world.served_by.prepared
+        self.world.client.send(execute(3))
+        self.world.turn(1)
+        self.assertEqual([each.number for each in here._statements], [4, 5, 3])
 
     def test_other_classes(self) -> None:
         """A session of a class that was made of ours, or a tracker that looks at everything, goes through Python."""
