@@ -56,7 +56,14 @@ setup(
         Extension(
             "odptwist.sessions._hub",
             ["odptwist/sessions/_hub.c"],
-            depends=["odptwist/machines/_command.h", "odptwist/machines/_response.h"],
+            depends=[
+                "odptwist/machines/_command.h",
+                "odptwist/machines/_response.h",
+                "odptwist/sessions/_exchanges.h",
+                "odptwist/sessions/_layout.h",
+                "odptwist/sessions/_prepared.h",
+                "odptwist/sessions/_slots.h",
+            ],
             optional=True,
         ),
     ],

@@ -11,7 +11,7 @@ gives a session a new reason to be looked at makes it a slot, and adds a line.
 What the relay does then is what `Conversation.dataReceived`, `Conversation.forward`, `ServerSession.dataReceived`,
 `Conversation.responded` and `Conversation.finished` do when all that is so, and with an execute of a prepared statement
 what `BinaryStatements` does when only the statement's number is another one at the server. Whoever changes one of these
-changes `_hub.c`; the tests hold the two against each other.
+changes `_exchanges.h`; the tests hold the two against each other.
 """
 
 from __future__ import annotations
