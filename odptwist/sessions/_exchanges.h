@@ -209,10 +209,9 @@ note_command(Hub *self, PyObject *client, PyObject *server, int shape, Py_ssize_
 static int
 forward(Hub *self, PyObject *client, PyObject *server, PyObject *out, PyObject *known, int shape, Py_ssize_t size)
 {
-    PyObject *binary = slot(client, self->at.client.binary);
-    if (note_command(self, client, server, shape, size) < 0)
-        return BROKEN;
-    if (binary != Py_None && begin_prepared(self, binary, server, known, self->buffer) < 0)
+    if (begin_prepared(self, client, server, known, self->buffer[4]) < 0 ||
+        note_command(self, client, server, shape, size) < 0 ||
+        (known != NULL && renumber(self, known, self->buffer) < 0))
         return BROKEN;
     return transmit(self, out, self->buffer, size);
 }

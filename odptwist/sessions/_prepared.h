@@ -63,12 +63,15 @@ find_known(Hub *self, PyObject *binary, PyObject *server, const unsigned char *p
     return known;
 }
 
-/* Begin the exchange of a command of a client that has prepared statements; `known` is NULL if it is of none. */
+/* Begin the exchange of a command; `known` is what it executes, as `find_known` has just found it, or NULL. */
 static int
-begin_prepared(Hub *self, PyObject *binary, PyObject *server, PyObject *known, unsigned char *packet)
+begin_prepared(Hub *self, PyObject *client, PyObject *server, PyObject *known, unsigned char code)
 {
+    PyObject *binary = slot(client, self->at.client.binary);
+    if (binary == Py_None)
+        return 0;
     PyObject *statement = known != NULL ? slot(known, self->at.known.statement) : Py_None;
-    if (set_slot(binary, self->at.binary.code, PyLong_FromLong(packet[4])) < 0 ||
+    if (set_slot(binary, self->at.binary.code, PyLong_FromLong(code)) < 0 ||
         set_slot(binary, self->at.binary.statement, Py_NewRef(statement)) < 0 ||
         set_slot(binary, self->at.binary.known, Py_NewRef(known != NULL ? known : Py_None)) < 0 ||
         set_slot(binary, self->at.binary.own, Py_NewRef(Py_None)) < 0 ||
@@ -78,8 +81,13 @@ begin_prepared(Hub *self, PyObject *binary, PyObject *server, PyObject *known, u
         return 0;
     /* It is the last one used now: what was used first is closed first. The slots above keep both alive. */
     PyObject *order = slot(slot(server, self->at.server.prepared), self->at.prepared.by_statement);
-    if (PyDict_DelItem(order, statement) < 0 || PyDict_SetItem(order, statement, known) < 0)
-        return BROKEN;
+    return PyDict_DelItem(order, statement) < 0 ? BROKEN : PyDict_SetItem(order, statement, known);
+}
+
+/* Give an execute the server's number of its statement. */
+static int
+renumber(Hub *self, PyObject *known, unsigned char *packet)
+{
     unsigned long number = PyLong_AsUnsignedLong(slot(known, self->at.known.number));
     if (PyErr_Occurred())
         return BROKEN;
