@@ -1,8 +1,8 @@
 """How long a KILL through odptwist takes, from the statement to its OK; and how soon a row lock is free.
 
 `python -m benchmarks.kill_latency`. The victims are idle, sleep, compute, or send a large result that nobody reads;
-the other sessions run `SELECT 1` in turn (the server's `max_connections` must allow for them). A row lock is held by
-a transaction that computes; the time is that until another session, connected to the server itself, gets it.
+the other sessions run `SELECT 1` in turn. A row lock is held by a transaction that computes; the time is that until
+another session, connected to the server itself, gets it.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ import pymysql
 from attrs import frozen
 from pymysql.connections import Connection
 
-from benchmarks.kill_race import COM_QUERY, SERVERS, connect, work
-from benchmarks.support import print_table, raise_open_files, start_odptwist
+from benchmarks.kill_race import COM_QUERY, work
+from benchmarks.servers import SERVERS, connect, start_server
+from benchmarks.support import Server, print_table, raise_open_files, start_odptwist
 
 TOO_LONG = 5.0
 
@@ -137,18 +138,17 @@ def measure(port: int, kind: str, texts: Texts, kills: int) -> tuple[list[float]
     return sorted(times), warned
 
 
-def free_lock(server: int, port: int, how: str, texts: Texts) -> float:
+def free_lock(server: Server, port: Server, how: str, texts: Texts) -> float:
     """Return the seconds until a lock is free whose holder computes; `TOO_LONG` or more if it stays.
 
     Args:
-        server: the server's port.
+        server: the server.
         port: what the holder connects to.
         how: `kill`, `vanish`.
         texts: of the server.
     """
     with connect(server) as direct, connect(server) as heir:
         for statement in (
-            "CREATE DATABASE IF NOT EXISTS test",
             "DROP TABLE IF EXISTS test.kill_latency",
             "CREATE TABLE test.kill_latency (id INT PRIMARY KEY, n INT)",
             "INSERT INTO test.kill_latency VALUES (1, 0)",
@@ -201,14 +201,14 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100, help="of each kind; a fifth of that if stalled [100]")
     parser.add_argument("--others", type=int, default=200, help="other sessions under load, besides none [200]")
     parser.add_argument("--rate", type=float, default=1000.0, help="their statements a second, in all [1,000]")
-    parser.add_argument("--server", action="append", choices=sorted(SERVERS), help="again for more [both]")
+    parser.add_argument("--server", action="append", choices=SERVERS, help="again for more [both]")
     options = parser.parse_args()
     raise_open_files()
     rows = []
     locks = []
     for name in options.server or SERVERS:
-        server = int(SERVERS[name].rpartition(":")[2])
-        with start_odptwist(server) as proxy:
+        with start_server(name) as server, connect(server) as root, start_odptwist(server) as proxy:
+            root.cursor().execute("CREATE DATABASE IF NOT EXISTS test")
             for count in (0, options.others):
                 with others(proxy.port, count, options.rate):
                     for kind in ("idle", "sleeps", "computes", "stalled"):

@@ -28,12 +28,11 @@ import pymysql
 from attrs import frozen
 from pymysql.connections import Connection
 
-from benchmarks.support import print_table, start_odptwist
+from benchmarks.servers import PATIENCE, SERVERS, connect, start_server
+from benchmarks.support import Server, print_table, start_odptwist
 
-SERVERS = {"mariadb": "127.0.0.1:3310", "seekdb": "127.0.0.1:2991"}
 COM_QUERY = 3
 INTERRUPTED = 1317
-PATIENCE = 30.0
 
 _SOURCE = "(SELECT 1 x UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 UNION ALL SELECT 5)"
 
@@ -54,13 +53,6 @@ class Record:
 
     begun: list[float]
     interrupted: list[int]
-
-
-def connect(port: int) -> Connection[Any]:
-    """Return a connection of root's, without a password, to a port on this machine."""
-    return pymysql.connect(
-        host="127.0.0.1", port=port, user="root", charset="utf8mb4", autocommit=True, read_timeout=PATIENCE
-    )
 
 
 def work(joins: int) -> str:
@@ -132,9 +124,9 @@ def shoot(asker: Connection[Any], target: int, rounds: int, shared: mmap.mmap) -
     return shots
 
 
-def race(port: int, rounds: int, joins: int) -> tuple[list[Shot], Record]:
-    """Let a victim and a killer loose on a port; each is a process of its own."""
-    victim, asker = connect(port), connect(port)
+def race(server: Server, rounds: int, joins: int) -> tuple[list[Shot], Record]:
+    """Let a victim and a killer loose on a server or a proxy; each is a process of its own."""
+    victim, asker = connect(server), connect(server)
     shared = mmap.mmap(-1, 16)
     target = victim.thread_id()
     read, write = os.pipe()
@@ -179,38 +171,36 @@ def judge(shots: Sequence[Shot], record: Record) -> Counter[str]:
     return counts
 
 
-def measure(address: str, rounds: int, way: Callable[[int, int], tuple[list[Shot], Record]]) -> Counter[str]:
+def measure(server: Server, way: Callable[[Server, int], tuple[list[Shot], Record]]) -> Counter[str]:
     """Return the counts of one way to a server."""
-    port = int(address.rpartition(":")[2])
-    with connect(port) as client:
+    with connect(server) as client:
         joins = choose_joins(client)
-    return judge(*way(port, joins))
+    return judge(*way(server, joins))
 
 
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kill_race", description=__doc__)
     parser.add_argument("--rounds", type=int, default=10_000, help="kills each way [10,000]")
-    parser.add_argument(
-        "--server", action="append", help="mariadb, seekdb or 127.0.0.1:PORT; again for more [mariadb, seekdb]"
-    )
+    parser.add_argument("--server", action="append", choices=SERVERS, help="again for more [both]")
     options = parser.parse_args()
 
-    def directly(port: int, joins: int) -> tuple[list[Shot], Record]:
-        return race(port, options.rounds, joins)
+    def directly(server: Server, joins: int) -> tuple[list[Shot], Record]:
+        return race(server, options.rounds, joins)
 
-    def proxied(port: int, joins: int) -> tuple[list[Shot], Record]:
-        with start_odptwist(port) as proxy:
+    def proxied(server: Server, joins: int) -> tuple[list[Shot], Record]:
+        with start_odptwist(server) as proxy:
             return race(proxy.port, options.rounds, joins)
 
     rows = []
     for name in options.server or SERVERS:
-        for way, run in (("direct", directly), ("odptwist", proxied)):
-            counts = measure(SERVERS.get(name, name), options.rounds, run)
-            right = counts["named"] + counts["moved"]
-            hits = [f"{count:,}" for count in (right, counts["before"] + counts["after"], counts["after"])]
-            rows.append([name, way, f"{counts['rounds']:,}", f"{counts['statements']:,}", *hits])
-            print(rows[-1], flush=True)
+        with start_server(name) as server:
+            for way, run in (("direct", directly), ("odptwist", proxied)):
+                counts = measure(server, run)
+                right = counts["named"] + counts["moved"]
+                hits = [f"{count:,}" for count in (right, counts["before"] + counts["after"], counts["after"])]
+                rows.append([name, way, f"{counts['rounds']:,}", f"{counts['statements']:,}", *hits])
+                print(rows[-1], flush=True)
     print(f"\nPython {platform.python_version()}\n")
     print_table(["server", "way", "kills", "statements", "right hits", "wrong hits", "of those after the OK"], rows, 2)
 

@@ -11,7 +11,8 @@ import argparse
 from contextlib import ExitStack
 
 from benchmarks.rounds import Shape, compare, open_ways
-from benchmarks.support import raise_open_files, start_fakeserver
+from benchmarks.servers import SERVERS, start_server
+from benchmarks.support import Server, raise_open_files, start_fakeserver
 
 
 def main() -> None:
@@ -20,13 +21,16 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="length of one round [2]")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each way and shape; medians are shown [3]")
     parser.add_argument("--clients", default="1,16", help="how many log in at the same time [1,16]")
-    parser.add_argument("--server", type=int, help="port of a server that lets root in without a password [a fake one]")
+    parser.add_argument("--server", default="fake", choices=("fake", *SERVERS), help="what is logged in to [fake]")
     options = parser.parse_args()
     raise_open_files()
     shapes = [Shape(f"logins, {number} clients", "logins", int(number)) for number in options.clients.split(",")]
     with ExitStack() as programs:
-        port = options.server or programs.enter_context(start_fakeserver()).port
-        compare(open_ways(programs, port), shapes, options.rounds, options.seconds)
+        if options.server == "fake":
+            server: Server = programs.enter_context(start_fakeserver()).port
+        else:
+            server = programs.enter_context(start_server(options.server))
+        compare(open_ways(programs, server), shapes, options.rounds, options.seconds)
 
 
 if __name__ == "__main__":

@@ -10,17 +10,14 @@ from __future__ import annotations
 import argparse
 import re
 import subprocess
-import tempfile
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from benchmarks.rounds import Round, Way, open_ways, show
+from benchmarks.servers import SERVERS, connect, start_server
 from benchmarks.support import Server, raise_open_files
-from tests.support.servers import MariaDb, Seekdb, TcpServer, find_program
+from tests.support.servers import find_program
 
-SERVERS: dict[str, Callable[[Path], Any]] = {"mariadb": MariaDb, "seekdb": Seekdb}
 SCRIPTS = ("point_select", "read_only", "read_write")
 DATABASE = "sbtest"
 # Transactions that met another one are counted and done again: deadlocks, and what seekdb says of two writers of a row.
@@ -74,12 +71,9 @@ def percentile(times: list[tuple[float, int]], share: float) -> float:
 def compare(name: str, options: argparse.Namespace) -> None:
     """Run all scripts before one kind of server, all ways, and print the table."""
     with ExitStack() as programs:
-        server = SERVERS[name](Path(programs.enter_context(tempfile.TemporaryDirectory(prefix="odp"))))
-        server.start()
-        programs.callback(server.stop)
-        with server.connect() as client, client.cursor() as cursor:
+        end = programs.enter_context(start_server(name))
+        with connect(end) as client, client.cursor() as cursor:
             cursor.execute(f"CREATE DATABASE {DATABASE}")
-        end = server.port if isinstance(server, TcpServer) else Path(server.socket)
         sysbench(end, SCRIPTS[0], "prepare", f"--table-size={options.rows}")
         ways = open_ways(programs, end)
         shapes = {
@@ -97,7 +91,7 @@ def compare(name: str, options: argparse.Namespace) -> None:
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sysbench", description=__doc__)
-    parser.add_argument("--server", action="append", choices=sorted(SERVERS), help="again for more [both]")
+    parser.add_argument("--server", action="append", choices=SERVERS, help="again for more [both]")
     parser.add_argument("--scripts", default=",".join(SCRIPTS), help=f"what to run [{','.join(SCRIPTS)}]")
     parser.add_argument("--threads", default="1,16", help="numbers of sysbench's threads [1,16]")
     parser.add_argument("--rows", type=int, default=100_000, help="of the table [100,000]")
