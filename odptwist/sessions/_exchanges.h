@@ -16,7 +16,7 @@
 #define IN_TRANSACTION 0x0001
 
 static PyObject *name_doRead, *name_dataReceived, *name_write, *name_asked, *name_responded, *name_fileno;
-static PyObject *name_inserted, *name_transaction_ended;
+static PyObject *name_inserted, *name_transaction_ended, *name_choose, *name_send_on, *name_ended;
 
 /* -- bytes on their way ------------------------------------------------------------------------------------------ */
 
@@ -186,31 +186,72 @@ count_command(Hub *self, PyObject *counts, const unsigned char *packet, Py_ssize
 
 /* Remember a command that begins, as Conversation.dataReceived and forward do. */
 static int
-note_command(Hub *self, PyObject *client, PyObject *server, int shape, Py_ssize_t size)
+note_command(Hub *self, PyObject *client, int shape, Py_ssize_t size)
 {
     Responses *tracker = tracker_of(self, client);
-    PyObject *counts = counts_of(self, client);
     const unsigned char *packet = self->buffer;
     Py_ssize_t shown = size - 4 < self->shown ? size - 4 : self->shown;
     if (add_to(client, self->at.client.bytes_in, size) < 0)
         return BROKEN;
     begin_exchange(tracker, shape);
     if (set_slot(client, self->at.client.noted, PyLong_FromLongLong(tracker->now.number)) < 0 ||
-        set_slot(client, self->at.client.statement, PyBytes_FromStringAndSize((const char *)packet + 4, shown)) < 0 ||
-        set_slot(client, self->at.client.since, read_seconds(self)) < 0 ||
-        add_to(server, self->at.server.bytes_out, size) < 0)
+        set_slot(client, self->at.client.statement, PyBytes_FromStringAndSize((const char *)packet + 4, shown)) < 0)
         return BROKEN;
-    return count_command(self, counts, packet, size);
+    return set_slot(client, self->at.client.since, read_seconds(self));
 }
 
 /* -- commands ---------------------------------------------------------------------------------------------------- */
+
+/* Whether a client session's next command may pass to a server session; then `out` is the transport to send by. */
+static int
+may_ask(Hub *self, PyObject *client, PyObject *server, PyObject **out)
+{
+    if (!meets(client, &self->asking) || counts_of(self, client) == NULL ||
+        !is_known_or_none(client, self->at.client.binary, self->binary_type) ||
+        !is_known_or_none(client, self->at.client.choice, self->choice_type) || server == NULL ||
+        !Py_IS_TYPE(server, self->server_type) || !meets(server, &self->serving) ||
+        slot(server, self->at.server.owner) != client)
+        return 0;
+    *out = writable(self, server, self->at.server.transport);
+    return *out != NULL;
+}
+
+/* Send a plain command to the server session that Python chooses, in a cluster of several servers: nearly always it is
+ * the one that is bound. */
+static int
+forward_chosen(Hub *self, PyObject *client, PyObject *server, PyObject *counts, int shape, Py_ssize_t size)
+{
+    PyObject *command = PyBytes_FromStringAndSize((const char *)self->buffer, size), *out = NULL;
+    if (command == NULL || note_command(self, client, shape, size) < 0) {
+        Py_XDECREF(command);
+        return BROKEN;
+    }
+    const unsigned char *packet = (const unsigned char *)PyBytes_AS_STRING(command);
+    PyObject *chosen = PyObject_CallMethodOneArg(client, name_choose, command);
+    int done = chosen == NULL ? BROKEN : IN_PYTHON;
+    if (chosen == Py_False) {
+        done = add_to(counts, self->at.counts.taken, 1) < 0 ? BROKEN : IN_PYTHON;
+    } else if (chosen != NULL && count_command(self, counts, packet, size) < 0) {
+        done = BROKEN;
+    } else if (chosen != NULL && may_ask(self, client, server, &out)) {
+        Py_INCREF(out);
+        done = add_to(server, self->at.server.bytes_out, size) < 0 ? BROKEN : transmit(self, out, packet, size);
+        Py_DECREF(out);
+    } else if (chosen != NULL) {
+        done = done_with(PyObject_CallMethodOneArg(client, name_send_on, command)) < 0 ? BROKEN : IN_PYTHON;
+    }
+    Py_XDECREF(chosen);
+    Py_DECREF(command);
+    return done;
+}
 
 /* Send a plain command on; `known` is what it executes, or NULL. */
 static int
 forward(Hub *self, PyObject *client, PyObject *server, PyObject *out, PyObject *known, int shape, Py_ssize_t size)
 {
     if (begin_prepared(self, client, server, known, self->buffer[4]) < 0 ||
-        note_command(self, client, server, shape, size) < 0 ||
+        note_command(self, client, shape, size) < 0 || add_to(server, self->at.server.bytes_out, size) < 0 ||
+        count_command(self, counts_of(self, client), self->buffer, size) < 0 ||
         (known != NULL && renumber(self, known, self->buffer) < 0))
         return BROKEN;
     return transmit(self, out, self->buffer, size);
@@ -223,13 +264,8 @@ serve_client(Hub *self, int descriptor, PyObject *transport, PyObject *client)
     Responses *tracker = tracker_of(self, client);
     PyObject *server = slot(client, self->at.client.bound);
     PyObject *out = NULL;
-    if (tracker != NULL && tracker->now.phase == IDLE && meets(client, &self->asking) &&
-        meets((PyObject *)tracker, &self->tracking) && counts_of(self, client) != NULL &&
-        is_known_or_none(client, self->at.client.binary, self->binary_type) && server != NULL &&
-        Py_IS_TYPE(server, self->server_type) && meets(server, &self->serving) &&
-        slot(server, self->at.server.owner) == client)
-        out = writable(self, server, self->at.server.transport);
-    if (out == NULL)
+    if (tracker == NULL || tracker->now.phase != IDLE || !meets((PyObject *)tracker, &self->tracking) ||
+        !may_ask(self, client, server, &out))
         return read_in_python(self, descriptor, transport);
     PyObject *why;
     Py_ssize_t size = receive(self, descriptor, &why);
@@ -239,7 +275,8 @@ serve_client(Hub *self, int descriptor, PyObject *transport, PyObject *client)
         return BROKEN;
     int shape = plain_shape(self->buffer, size, &self->plain);
     PyObject *binary = slot(client, self->at.client.binary), *known = NULL;
-    if (shape != UNKNOWN && binary != Py_None && is_about_statement(self->buffer)) {
+    int choosing = slot(client, self->at.client.choice) != Py_None;
+    if (shape != UNKNOWN && !choosing && binary != Py_None && is_about_statement(self->buffer)) {
         known = find_known(self, binary, server, self->buffer, size);
         if (PyErr_Occurred())
             return BROKEN;
@@ -251,7 +288,14 @@ serve_client(Hub *self, int descriptor, PyObject *transport, PyObject *client)
     Py_INCREF(server);
     Py_INCREF(out);
     Py_XINCREF(known);
-    int done = forward(self, client, server, out, known, shape, size);
+    int done;
+    if (choosing) {
+        PyObject *counts = Py_NewRef(counts_of(self, client));
+        done = forward_chosen(self, client, server, counts, shape, size);
+        Py_DECREF(counts);
+    } else {
+        done = forward(self, client, server, out, known, shape, size);
+    }
     Py_XDECREF(known);
     Py_DECREF(out);
     Py_DECREF(server);
@@ -268,6 +312,7 @@ ends_plain(Hub *self, PyObject *client, PyObject *server, Responses *tracker)
            meets((PyObject *)tracker, &self->tracking) && meets(server, &self->serving) &&
            slot(client, self->at.client.bound) == server && counts_of(self, client) != NULL &&
            known_at(client, self->at.client.state, self->state_type) != NULL &&
+           is_known_or_none(client, self->at.client.choice, self->choice_type) &&
            ends_prepared(self, client, tracker->now.status);
 }
 
@@ -322,6 +367,16 @@ note_insert(Hub *self, PyObject *client, PyObject *server, unsigned long long in
     return set_slot(client, self->at.client.inserted_on, Py_NewRef(server));
 }
 
+/* Forget the command that has ended, and let a choice know. */
+static int
+end_choice(Hub *self, PyObject *client, PyObject *server)
+{
+    PyObject *choice = slot(client, self->at.client.choice);
+    if (set_slot(client, self->at.client.again, Py_NewRef(empty_bytes)) < 0)
+        return BROKEN;
+    return choice == Py_None ? 0 : done_with(PyObject_CallMethodOneArg(choice, name_ended, server));
+}
+
 /* Do what Conversation.responded and finished do when there is nothing else to do. What is called of Python only
  * remembers something. */
 static int
@@ -332,7 +387,8 @@ finish_plain(Hub *self, PyObject *client, PyObject *server, Responses *tracker)
     if (now == NULL)
         return BROKEN;
     double moment = PyFloat_AsDouble(now), since = seconds_at(client, self->at.client.since);
-    if (PyErr_Occurred() || end_prepared(self, client) < 0 || count_response(self, client, counts) < 0)
+    if (PyErr_Occurred() || end_choice(self, client, server) < 0 || end_prepared(self, client) < 0 ||
+        count_response(self, client, counts) < 0)
         goto broken;
     if ((known_status == NULL || !PyLong_CheckExact(known_status) ||
          PyLong_AsLong(known_status) != (long)tracker->now.status) &&

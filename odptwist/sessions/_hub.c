@@ -365,7 +365,7 @@ Hub_dealloc(Hub *self)
     PyObject_GC_UnTrack(self);
     Hub_clear(self);
     PyTypeObject *classes[] = {self->transport_type, self->client_type, self->server_type,
-                               self->tracker_type,   self->counts_type, self->state_type,
+                               self->tracker_type,   self->counts_type, self->state_type,       self->choice_type,
                                self->binary_type,    self->statements_type, self->statement_type,
                                self->prepared_type,  self->known_type};
     for (size_t i = 0; i < sizeof(classes) / sizeof(*classes); i++)
@@ -440,7 +440,9 @@ PyInit__hub(void)
     } names[] = {{&name_doRead, "doRead"},       {&name_dataReceived, "dataReceived"},
                  {&name_write, "write"},         {&name_asked, "asked"},
                  {&name_responded, "responded"}, {&name_fileno, "fileno"},
-                 {&name_inserted, "inserted"},   {&name_transaction_ended, "transaction_ended"}};
+                 {&name_inserted, "inserted"},   {&name_transaction_ended, "transaction_ended"},
+                 {&name_choose, "choose"},       {&name_send_on, "send_on"},
+                 {&name_ended, "ended"}};
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
         if (*names[i].place == NULL && (*names[i].place = PyUnicode_InternFromString(names[i].text)) == NULL)
             return NULL;

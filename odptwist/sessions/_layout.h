@@ -21,7 +21,7 @@ typedef struct {
     } transport;
     struct {
         Py_ssize_t transport, bound, tracker, counts, state, status, statement, noted, since, bytes_in, bytes_out;
-        Py_ssize_t binary, transactions, transaction_since, inserted_on;
+        Py_ssize_t binary, choice, again, transactions, transaction_since, inserted_on;
     } client;
     struct {
         Py_ssize_t transport, owner, bytes_in, bytes_out, pickups, versions, prepared;
@@ -30,7 +30,7 @@ typedef struct {
         Py_ssize_t plain;
     } tracker;
     struct {
-        Py_ssize_t told, busy, responses, requests, busy_before, transactions, idle;
+        Py_ssize_t told, taken, busy, responses, requests, busy_before, transactions, idle;
     } counts;
     struct {
         Py_ssize_t versions, pins;
@@ -59,7 +59,7 @@ typedef struct {
     Entry *entries; /* by descriptor */
     int size;
     PyObject *layout, *clock, *lost, *failed, *done, *broken;
-    PyTypeObject *transport_type, *client_type, *server_type, *tracker_type, *counts_type, *state_type;
+    PyTypeObject *transport_type, *client_type, *server_type, *tracker_type, *counts_type, *state_type, *choice_type;
     /* Of prepared statements: of a client session, its own, one of them; of a server session, one of them. */
     PyTypeObject *binary_type, *statements_type, *statement_type, *prepared_type, *known_type;
     Conditions writable, asking, ending, tracking, serving, keeping, passing;
@@ -111,6 +111,8 @@ read_offsets(Hub *self)
         {self->client_type, "bytes_out", &self->at.client.bytes_out},
         {self->client_type, "bytes_in", &self->at.client.bytes_in},
         {self->client_type, "binary", &self->at.client.binary},
+        {self->client_type, "choice", &self->at.client.choice},
+        {self->client_type, "_again", &self->at.client.again},
         {self->client_type, "transactions", &self->at.client.transactions},
         {self->client_type, "transaction_since", &self->at.client.transaction_since},
         {self->client_type, "inserted_on", &self->at.client.inserted_on},
@@ -123,6 +125,7 @@ read_offsets(Hub *self)
         {self->server_type, "prepared", &self->at.server.prepared},
         {self->tracker_type, "_plain", &self->at.tracker.plain},
         {self->counts_type, "told", &self->at.counts.told},
+        {self->counts_type, "taken", &self->at.counts.taken},
         {self->counts_type, "busy", &self->at.counts.busy},
         {self->counts_type, "responses", &self->at.counts.responses},
         {self->counts_type, "_requests", &self->at.counts.requests},
@@ -208,12 +211,12 @@ read_classes(Hub *self, PyObject *layout)
         const char *name;
         PyTypeObject **class;
     } classes[] = {
-        {"transport", &self->transport_type},   {"client", &self->client_type},
-        {"server", &self->server_type},         {"tracker", &self->tracker_type},
-        {"counts", &self->counts_type},         {"state", &self->state_type},
-        {"binary", &self->binary_type},         {"statements", &self->statements_type},
-        {"statement", &self->statement_type},   {"prepared", &self->prepared_type},
-        {"server_statement", &self->known_type},
+        {"transport", &self->transport_type}, {"client", &self->client_type},
+        {"server", &self->server_type},       {"tracker", &self->tracker_type},
+        {"counts", &self->counts_type},       {"state", &self->state_type},
+        {"choice", &self->choice_type},       {"binary", &self->binary_type},
+        {"statements", &self->statements_type}, {"statement", &self->statement_type},
+        {"prepared", &self->prepared_type},   {"server_statement", &self->known_type},
     };
     for (size_t i = 0; i < sizeof(classes) / sizeof(*classes); i++)
         if (read_class(layout, classes[i].name, classes[i].class) < 0)

@@ -197,6 +197,10 @@ class Conversation(Answering):
             if self.rest_to is not None and self.rest_to.reason is None:
                 self.rest_to.transport.write(data)
             return
+        self.send_on(data)
+
+    def send_on(self, data: bytes) -> None:
+        """Send a command that was begun, or a part of one, to the server session that is bound; else find one."""
         server = self.bound
         if server is not None:
             if self.dressing:

@@ -10,7 +10,9 @@ gives a session a new reason to be looked at makes it a slot, and adds a line.
 
 What the relay does then is what `Conversation.dataReceived`, `Conversation.forward`, `ServerSession.dataReceived`,
 `Conversation.responded` and `Conversation.finished` do when all that is so, and with an execute of a prepared statement
-what `BinaryStatements` does when only the statement's number is another one at the server. Whoever changes one of these
+what `BinaryStatements` does when only the statement's number is another one at the server. In a cluster of several
+servers it asks Python where each command goes (`Holding.choose`), and does the rest if that is where the last one went.
+Whoever changes one of these
 changes `_exchanges.h`; the tests hold the two against each other.
 """
 
@@ -30,6 +32,7 @@ from odptwist.machines.gear import GEAR, MAY_RELAY
 from odptwist.machines.prepared import PreparedStatement, PreparedStatements, ServerStatement, ServerStatements
 from odptwist.machines.session_state import SessionState
 from odptwist.sessions.binary import BinaryStatements
+from odptwist.sessions.choice import Choice
 from odptwist.sessions.client import ClientSession
 from odptwist.sessions.conversation import SHOWN
 from odptwist.sessions.counting import KINDS, SIZES, SMALL, Counts
@@ -45,8 +48,6 @@ ASKING: Final = {
     "reason": None,
     "doom": None,
     "mark": "",
-    "choice": None,  # every command belongs to a server of its own
-    "_again": b"",
     "dressing": False,  # the command in hand is changed on its way
     "observed": False,
     "unsent": (),
@@ -58,7 +59,7 @@ ASKING: Final = {
 }
 
 # A client session that has nothing to do at the end of a response but to count it.
-ENDING: Final = {"reason": None, "mark": "", "choice": None, "_again": b"", "observed": False, "_on_end": None}
+ENDING: Final = {"reason": None, "mark": "", "observed": False, "_on_end": None}
 
 # Its tracker: nothing was sent ahead, nothing of a command is still to come.
 TRACKING: Final = {"kept": b"", "_tail": 0}
@@ -86,6 +87,7 @@ class Layout:
     tracker: type = Tracker
     counts: type = Counts
     state: type = SessionState
+    choice: type = Choice
     binary: type = BinaryStatements
     statements: type = PreparedStatements
     statement: type = PreparedStatement

@@ -35,13 +35,14 @@ from odptwist.sessions.holding import Holding
 from odptwist.sessions.polling import poll_lean
 from odptwist.sessions.ruled import RuledSession
 from odptwist.sessions.transport import BUFFER_SIZE, DirectTransport
+from odptwist.snapshots import ReadPolicy, Role
 from odptwist.wire.constants import CLIENT_DEPRECATE_EOF, COM_PING, COM_QUERY, COM_QUIT
 from odptwist.wire.framing import frame
 from odptwist.wire.responses import Err, Ok
 from odptwist.wire.resultset import encode_prepared
 from tests.machines.exchanges import exchanges
 from tests.support.compiled import find_compiled
-from tests.support.house import CAPABILITIES, IN_TRANSACTION, OK, result
+from tests.support.house import CAPABILITIES, IN_TRANSACTION, OK, House, result
 from tests.support.linked import Far, Linked, make_reactor
 
 EXAMPLES = int(os.environ.get("ODPTWIST_EXAMPLES", "150"))
@@ -144,7 +145,7 @@ class GearTests(RelayCase):
 
     def test_what_it_does_itself_is_not_overridden(self) -> None:
         """The methods whose work the relay does are those of the classes that it was written after."""
-        for name in ("dataReceived", "forward", "finished", "_note", "_status_changed"):
+        for name in ("dataReceived", "forward", "finished", "_note", "_status_changed", "send_on"):
             self.assertIs(getattr(ClientSession, name), getattr(Conversation, name), name)
         self.assertIs(ClientSession.choose, Holding.choose)
         found = [vars(each).get("responded") for each in ClientSession.__mro__]
@@ -351,9 +352,14 @@ def prepare(world: Linked) -> None:
 class SameTests(RelayCase):
     """Both worlds get the same, and must say, know and count the same afterwards."""
 
-    def worlds(self, small: bool = False) -> list[Linked]:
-        """Return one with the relay, and one without."""
-        return [Linked(self, prepare, small) for prepare in (relaying.relay, poll_lean)]
+    def worlds(self, small: bool = False, policy: ReadPolicy | None = None) -> list[Linked]:
+        """Return one with the relay, and one without; with a policy, in a cluster of a primary and a replica."""
+
+        def make(prepare: Callable[[Any], bool]) -> Linked:
+            house = House(roles=(Role.PRIMARY, Role.REPLICA), read_policy=policy) if policy is not None else None
+            return Linked(self, prepare, small, house)
+
+        return [make(prepare) for prepare in (relaying.relay, poll_lean)]
 
     def picture(self, world: Linked) -> dict[str, Any]:
         """Return all that can be seen of a world."""
@@ -367,6 +373,12 @@ class SameTests(RelayCase):
         names = ("transactions", "transaction_since", "choosing", "_again", "dressing")
         seen |= {name: getattr(session, name) for name in names}
         seen["inserted here"] = session.inserted_on is server
+        seen["bound"] = session.bound is server
+        seen |= {name: getattr(session, name) for name in ("unsent", "_target")}
+        if session.choice is not None:
+            names = ("purpose", "reads", "writes", "_wrote_at", "_position", "_missed_since")
+            seen |= {f"choice.{name}": getattr(session.choice, name) for name in names}
+            seen["wrote here"] = session.choice.wrote_on is server
         seen |= {f"state.{name}": getattr(session.state, name) for name in ("serial", "insert_id", "pins")}
         if session.binary is not None:
             names = ("_code", "statement", "own", "preparing")
@@ -434,6 +446,25 @@ class SameTests(RelayCase):
                 for world in worlds:
                     self.play(world, step)
                 self.assertEqual(*map(self.picture, worlds))
+            for world in worlds:
+                self.end(world, how)
+            self.assertEqual(*map(self.picture, worlds))
+        finally:
+            self.doCleanups()
+            self.patch(relaying, "MAY_RELAY", True)
+
+    @SLOW
+    @given(st.one_of(STEPS, STEPS_OF_PREPARED), ENDS, st.sampled_from([ReadPolicy.PRIMARY, ReadPolicy.REPLICA_FIRST]))
+    def test_same_of_several_servers(self, steps: list[tuple[Any, ...]], how: str, policy: ReadPolicy) -> None:
+        """So they do in a cluster of several servers, where each command may go to another one."""
+        worlds = self.worlds(policy=policy)
+        try:
+            for world in worlds:
+                prepare(world)
+            for step in steps:
+                for world in worlds:
+                    self.play(world, step)
+                self.assertEqual(*map(self.picture, worlds), step)
             for world in worlds:
                 self.end(world, how)
             self.assertEqual(*map(self.picture, worlds))
@@ -761,6 +792,33 @@ class ConditionTests(RelayCase):
                 self.assertEqual(self.calls, ["responded"], f"{kind}: {name}")
                 setattr(owner, name, due)
                 session.tracker.status = session.status
+
+    def test_several_servers(self) -> None:
+        """In a cluster, Python only chooses the server, as long as that is the same one; else it sends, too."""
+        house = House(roles=(Role.PRIMARY, Role.REPLICA), read_policy=ReadPolicy.REPLICA_FIRST)
+        world = Linked(self, relaying.relay, house=house)
+        self.watch(ClientSession, "choose", self.calls)
+        self.watch(ClientSession, "send_on", self.calls)
+        del self.calls[:]
+        for command, answer in (
+            (query(b"begin"), said(IN_TRANSACTION)),
+            (query(b"insert into t values (1)"), said(Ok(1, 7, 3, 0))),
+            (SELECT, result([[b"1"]], 3)),
+            (query(b"commit"), said(OK)),
+        ):
+            world.client.send(command)
+            world.turn(1)
+            world.server.send(answer)
+            world.turn(1)
+            self.assertEqual((self.calls, world.server.came), (["choose"], command))
+            world.server.came = b""
+            del self.calls[:]
+        choice: Any = world.session.choice
+        self.assertIs(choice.wrote_on, world.served_by)
+        house.reactor.advance(100)  # whatever was written has reached the replica
+        world.client.send(SELECT)
+        world.turn(1)
+        self.assertEqual((self.calls, world.server.came, world.session.unsent), (["choose", "send_on"], b"", (SELECT,)))
 
     def test_last_used(self) -> None:
         """A statement that is executed in C is the last one used, so it is not the first one closed."""

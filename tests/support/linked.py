@@ -69,8 +69,10 @@ class Linked:
         served_by: the server session.
     """
 
-    def __init__(self, case: SynchronousTestCase, prepare: Callable[[Any], bool], small: bool = False) -> None:
-        self.house = House()
+    def __init__(
+        self, case: SynchronousTestCase, prepare: Callable[[Any], bool], small: bool = False, house: House | None = None
+    ) -> None:
+        self.house = house or House()
         self.house.reactor.advance(1000)
         client, server = self.house.log_in(unprivileged=True)
         self.reactor: Any = EPollReactor()  # type: ignore[no-untyped-call]
