@@ -18,12 +18,13 @@ from zope.interface import implementer
 from odptwist.answers import Answer, Column, ColumnType, Table, Value
 from odptwist.errors import bad_proxy_statement
 from odptwist.interfaces import IMarkedStatement, IProxyStatement, ISessionDirectory, ITabular
-from odptwist.snapshots import Asker, ClientSessionSnapshot
+from odptwist.snapshots import Asker
 from odptwist.statements.columns import LIST_COLUMNS, SESSION_COLUMNS, SessionColumn, SqlValue
 from odptwist.statements.grammar import TokenStream
 from odptwist.statements.pace import AT_ONCE, Pace
 from odptwist.statements.query import Query, QueryText
 from odptwist.statements.servers import check_may_see_proxy
+from odptwist.views import SessionView
 
 _FROM = re.compile(r"\bFROM\s+proxysession\b", re.IGNORECASE)
 _CLAUSES = frozenset(("WHERE", "GROUP", "HAVING", "ORDER", "LIMIT"))
@@ -103,7 +104,7 @@ class ShowSessions:
         shows = [each.show for each in request.columns]
         rows: dict[int, Row] = {}
 
-        def list_session(session: ClientSessionSnapshot) -> None:
+        def list_session(session: SessionView) -> None:
             rows[session.cs_id] = tuple([show(session) for show in shows])
 
         if request.query is None:
@@ -111,7 +112,7 @@ class ShowSessions:
             return Table(columns, tuple(rows.values()))
         with closing(Query(request.query)) as query:
 
-            def take(session: ClientSessionSnapshot) -> None:
+            def take(session: SessionView) -> None:
                 list_session(session)
                 query.add(session)
 
