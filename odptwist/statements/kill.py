@@ -90,7 +90,7 @@ class Kill:
 
 
 def _parse_where(stream: TokenStream) -> KillWhere:
-    where = stream.take_until(CLAUSE_WORDS)
+    where = stream.take_expression(CLAUSE_WORDS)
     clauses = take_clauses(stream)
     if not stream.at_end():
         raise not_understood()

@@ -78,7 +78,7 @@ class ShowSessions:
                 return None
         query = None
         if stream.take_word("WHERE"):
-            query = _take_clauses(stream, QueryText("Id", stream.take_until(_CLAUSES) or _NOTHING))
+            query = _take_clauses(stream, QueryText("Id", stream.take_expression(_CLAUSES) or _NOTHING))
         if not stream.at_end():
             raise bad_proxy_statement(_UNDERSTOOD)
         if query is not None:
@@ -155,7 +155,7 @@ class SelectSessions:
             return None
         query = QueryText(results)
         if stream.take_word("WHERE"):
-            query = evolve(query, where=stream.take_until(_CLAUSES) or _NOTHING)
+            query = evolve(query, where=stream.take_expression(_CLAUSES) or _NOTHING)
         query = _take_clauses(stream, query, grouping=True)
         if not stream.at_end():
             if query == QueryText(results):
@@ -193,13 +193,13 @@ def _take_clauses(stream: TokenStream, query: QueryText, grouping: bool = False)
     if grouping and stream.take_word("GROUP"):
         if not stream.take_word("BY"):
             raise bad_proxy_statement("GROUP is followed by BY")
-        query = evolve(query, group=stream.take_until(_CLAUSES) or _NOTHING)
+        query = evolve(query, group=stream.take_expression(_CLAUSES) or _NOTHING)
     if grouping and stream.take_word("HAVING"):
-        query = evolve(query, having=stream.take_until(_CLAUSES) or _NOTHING)
+        query = evolve(query, having=stream.take_expression(_CLAUSES) or _NOTHING)
     if stream.take_word("ORDER"):
         if not stream.take_word("BY"):
             raise bad_proxy_statement("ORDER is followed by BY")
-        query = evolve(query, order=stream.take_until(_CLAUSES) or _NOTHING)
+        query = evolve(query, order=stream.take_expression(_CLAUSES) or _NOTHING)
     if stream.take_word("LIMIT"):
         limit = stream.take_count()
         if limit is None or limit < 0:
