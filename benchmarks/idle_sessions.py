@@ -1,6 +1,7 @@
 """What sessions cost that do nothing: memory and CPU of odptwist and of HAProxy, and the time to list them all.
 
-`python -m benchmarks.idle_sessions`. Memory is the resident set of the proxy's process.
+`python -m benchmarks.idle_sessions`. Memory is the resident set of the proxy's process. When the sessions have been
+watched idle, another client runs point selects beside them for some seconds, one after the other.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ import platform
 import time
 from collections.abc import Callable
 
+import pymysql
+
+from benchmarks.session_list import percentile, selecting
 from benchmarks.support import (
     Load,
     Program,
@@ -20,6 +24,8 @@ from benchmarks.support import (
     start_haproxy,
     start_odptwist,
 )
+
+_SELECTING = 5.0  # seconds
 
 
 def measure(name: str, start: Callable[[int], Program], sessions: int, seconds: float, lists: bool) -> list[str]:
@@ -42,6 +48,9 @@ def measure(name: str, start: Callable[[int], Program], sessions: int, seconds: 
             cpu = proxy.cpu_seconds()
             time.sleep(seconds)
             cpu = proxy.cpu_seconds() - cpu
+            with selecting(proxy.port) as latest:
+                time.sleep(_SELECTING)
+                selects = sorted(latest())
             listing = list_sessions(proxy.port, sessions) if lists else ""
     each = (after - before) / sessions
     return [
@@ -52,14 +61,13 @@ def measure(name: str, start: Callable[[int], Program], sessions: int, seconds: 
         f"{each:.1f}",
         f"{opened:.1f}",
         f"{cpu:.2f}",
+        *(f"{percentile(selects, share):.2f}" for share in (0.5, 0.99)),
         listing,
     ]
 
 
 def list_sessions(port: int, sessions: int) -> str:
     """Time one SHOW PROXYSESSION and say whether it lists all sessions, and the one that asks."""
-    import pymysql
-
     client = pymysql.connect(host="127.0.0.1", port=port, user="root", password="")
     with client, client.cursor() as cursor:
         began = time.monotonic()
@@ -83,7 +91,8 @@ def main() -> None:
     rows.append(measure("odptwist", start_odptwist, options.sessions, options.seconds, True))
     print(f"Python {platform.python_version()}\n")
     titles = ["proxy", "sessions", "KB before", "KB after", "KB each", "s to open"]
-    print_table([*titles, f"CPU s in {options.seconds:g} s idle", "SHOW PROXYSESSION"], rows)
+    titles += [f"CPU s in {options.seconds:g} s idle", "select, median ms", "p99 ms", "SHOW PROXYSESSION"]
+    print_table(titles, rows)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from odptwist.snapshots import (
     Statistic,
     Verb,
 )
+from odptwist.views import SessionView
 
 
 class IClusters(Interface):
@@ -111,7 +112,7 @@ class IVerifierSource(Interface):
 class ICondition(Interface):
     """Which sessions a rule is about."""
 
-    def holds(session: ClientSessionSnapshot) -> bool:
+    def holds(session: SessionView) -> bool:
         """Say whether the condition is true of a session; must be quick.
 
         A rule whose condition raises several times is switched off.
@@ -158,11 +159,11 @@ class ISessionDirectory(Interface):
     def sessions(asker: Asker) -> Deferred[Sequence[ClientSessionSnapshot]]:
         """Fire with all sessions that the asker may see, by rising cs_id."""
 
-    def visit(asker: Asker, look: Callable[[ClientSessionSnapshot], None]) -> Deferred[None]:
+    def visit(asker: Asker, look: Callable[[SessionView], None]) -> Deferred[None]:
         """Call `look` with each session that the asker may see, by rising cs_id; fire when all were shown.
 
-        For thousands of sessions: nobody keeps the snapshots, and other sessions go on in between. A session that
-        opens meanwhile is not shown. May be cancelled; fails with what `look` raises.
+        For thousands of sessions: there are no snapshots, `look` asks for what it needs at once, and other sessions go
+        on in between. A session that opens meanwhile is not shown. May be cancelled; fails with what `look` raises.
         """
 
     def history(asker: Asker) -> Deferred[Sequence[EndedSession]]:

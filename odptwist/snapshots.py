@@ -11,6 +11,7 @@ from attrs import frozen
 
 from odptwist.errors import CloseReason
 from odptwist.identity import ADMINISTRATOR, PROXY_TENANT, Identity
+from odptwist.views import SessionView
 
 # Who the proxy is when it acts by itself: ODP's administrator.
 _PROXY = Identity(ADMINISTRATOR, PROXY_TENANT, "proxy")
@@ -210,22 +211,11 @@ class ServerSessionSnapshot:
 
 
 @frozen
-class ClientSessionSnapshot:
-    """A client session as it was at one moment.
+class ClientSessionSnapshot(SessionView):
+    """A client session as it was at one moment; what is not said here is said of `SessionView`.
 
-    `identity` is None until the client has told who it is. `host` is an IP address, or empty for a Unix socket.
-    `database` is None where none is chosen. `state` is one of ODP's MCS_* words. `transactions` counts those that
-    ended. `bound` is the server session that served last or serves now; `pool` are further ones. `seconds` is how long
-    the session has been busy or idle, `transaction_seconds` how long its transaction has been open, 0 if none is.
-    `statement` is the beginning of the SQL text that runs now or ran last. `program` is what the client called itself.
-    `pins` say why its server session cannot be replaced without a loss, and `bar` why the proxy cannot open another
-    one for it (empty where it can).
-    `using_ssl` is about the client's connection. `worker` is the number of the proxy's process. `command` names the
-    command that runs now or ran last, as SHOW PROCESSLIST does; empty before the first. `being_killed` says that it
-    ends with its transaction or statement. `bytes_in` came from the client and `bytes_out` went to it, after the login;
-    `statements` counts the commands that were answered or are in flight. `client` and `client_version` are what the
-    client's library calls itself. `cipher` is the TLS version and cipher of its connection, empty without TLS;
-    `compression` is how that is compressed, empty if it is not.
+    `versions` are ODP's counters of its state. `bound` is the server session that served last or serves now; `pool` are
+    further ones.
     """
 
     proxy_sessid: int
@@ -262,19 +252,29 @@ class ClientSessionSnapshot:
     compression: str = ""
 
     @property
-    def activity(self) -> str:
-        """Return what the session does: `being killed`, `logging in`, `busy`, `in transaction` (but idle) or `idle`."""
-        if self.being_killed:
-            return "being killed"
-        own = self.identity is not None and self.identity.tenant == PROXY_TENANT  # it never has a server session
-        if self.bound is None and not self.proxy_sessid and not own:
-            return "logging in"
-        return "busy" if self.busy else "in transaction" if self.in_transaction else "idle"
-
-    @property
     def server_sessions(self) -> tuple[ServerSessionSnapshot, ...]:
         """Return the bound server session, if any, and then the pooled ones."""
         return ((self.bound,) if self.bound else ()) + self.pool
+
+    @property
+    def server_session_count(self) -> int:
+        """How many server sessions it has."""
+        return len(self.server_sessions)
+
+    @property
+    def server(self) -> str | None:
+        """Where the server listens that served last or serves now, None if none did."""
+        return None if self.bound is None else str(self.bound.address)
+
+    @property
+    def server_sessid(self) -> int | None:
+        """That server's number of its session."""
+        return None if self.bound is None else self.bound.server_sessid
+
+    @property
+    def ss_id(self) -> int | None:
+        """The proxy's number of that server session."""
+        return None if self.bound is None else self.bound.ss_id
 
 
 @unique

@@ -80,6 +80,8 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+# By their groups; a look into an Enum takes longer than all the rest of a token.
+_KINDS: dict[str | None, Kind] = {**{kind.value: kind for kind in Kind}, "close": Kind.SYMBOL}
 _LITERAL = re.compile(f"{COMMENT} | {STRING} | {QUOTED}", re.VERBOSE | re.DOTALL)
 # As _LITERAL, but the quote that ends a literal is a group, and whether backslashes count is the reader's choice.
 _ESCAPED = r"{0}(?:[^{0}\\]++|\\.?+|{0}{0})*+({0})?+"
@@ -131,7 +133,7 @@ def tokens(text: str) -> Iterator[Token]:
         elif group == "close" and executable:
             executable = False
         else:
-            yield Token(Kind.SYMBOL if group == "close" else Kind(group), match[0], executable, match.start())
+            yield Token(_KINDS[group], match[0], executable, match.start())
 
 
 def statements(text: str) -> Iterator[list[Token]]:

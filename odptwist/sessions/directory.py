@@ -32,6 +32,7 @@ from odptwist.snapshots import (
     Statistic,
     Verb,
 )
+from odptwist.views import SessionView
 
 T = TypeVar("T")
 
@@ -63,16 +64,18 @@ class Directory:
         await self._visit(asker, lambda session: found.append(session.snapshot()))
         return found
 
-    def visit(self, asker: Asker, look: Callable[[ClientSessionSnapshot], None]) -> Deferred[None]:
+    def visit(self, asker: Asker, look: Callable[[SessionView], None]) -> Deferred[None]:
         """Show `look` each session that the asker may see; see `ISessionDirectory`."""
-        return self._deferred(self._visit(asker, lambda session: look(session.snapshot())))
+        return self._deferred(self._visit(asker, lambda session: look(session.view())))
 
     async def _visit(self, asker: Asker, look: Callable[[ClientSession], None]) -> None:
         asker = await self._informed(asker)
         for place, cs_id in enumerate(sorted(self._sessions), 1):
             session = self._sessions.get(cs_id)
             if session is not None:
-                decision, asker = await self._decide(asker, Verb.SEE, session)
+                decision = self._ask_policy(asker, Verb.SEE, cs_id, session.identity)
+                if decision is Decision.NEEDS_PRIVILEGES:
+                    decision, asker = await self._decide(asker, Verb.SEE, session)
                 if decision is Decision.ALLOWED and session.reason is None:
                     look(session)
             if not place % _AT_ONCE:
@@ -211,22 +214,28 @@ class Directory:
 
     async def _judge(self, asker: Asker, verb: Verb, cs_id: int, owner: Identity | None) -> tuple[Decision, Asker]:
         """Ask the access policy, and the asker's server for its privileges if the policy needs them."""
+        decision = self._ask_policy(asker, verb, cs_id, owner)
+        if decision is Decision.NEEDS_PRIVILEGES:
+            asker = evolve(asker, privileges=await self._privileges(asker))
+            decision = self._ask_policy(asker, verb, cs_id, owner)
+        return (Decision.INVISIBLE if decision is Decision.NEEDS_PRIVILEGES else decision), asker
+
+    def _ask_policy(self, asker: Asker, verb: Verb, cs_id: int, owner: Identity | None) -> Decision:
         try:
-            decision = self._policy.decide(asker, verb, cs_id, owner)
-            if decision is Decision.NEEDS_PRIVILEGES:
-                own = self._sessions.get(asker.cs_id)
-                privileges = Privileges.NONE
-                if own is not None:
-                    try:
-                        privileges = await own.privileges()
-                    except OdpError:
-                        self._log.warn("client session {cs_id}: privileges unknown", cs_id=asker.cs_id)
-                asker = evolve(asker, privileges=privileges)
-                decision = self._policy.decide(asker, verb, cs_id, owner)
+            return self._policy.decide(asker, verb, cs_id, owner)
         except Exception:  # noqa: BLE001 - an extension may raise anything, and what it guards stays closed
             self._log.failure("access policy {policy} failed", policy=self._policy)
-            decision = Decision.INVISIBLE
-        return (Decision.INVISIBLE if decision is Decision.NEEDS_PRIVILEGES else decision), asker
+            return Decision.INVISIBLE
+
+    async def _privileges(self, asker: Asker) -> Privileges:
+        """Return what the asker's server grants it, nothing if nobody can be asked."""
+        own = self._sessions.get(asker.cs_id)
+        if own is not None:
+            try:
+                return await own.privileges()
+            except OdpError:
+                self._log.warn("client session {cs_id}: privileges unknown", cs_id=asker.cs_id)
+        return Privileges.NONE
 
     def _deferred(self, asking: Coroutine[Any, Any, T]) -> Deferred[T]:
         return Deferred.fromCoroutine(asking)

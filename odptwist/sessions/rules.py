@@ -27,7 +27,6 @@ from odptwist.machines.rate import RateLimit
 from odptwist.machines.wheel import Wheel
 from odptwist.snapshots import (
     Asker,
-    ClientSessionSnapshot,
     KillOutcome,
     KillReport,
     KillScope,
@@ -36,6 +35,7 @@ from odptwist.snapshots import (
     Statistic,
 )
 from odptwist.timing import Timing
+from odptwist.views import SessionView
 from odptwist.wire.constants import SERVER_STATUS_IN_TRANS
 
 _TICK = 0.1
@@ -121,8 +121,8 @@ class Watched(Protocol):
     def statement_running(self) -> bool:
         """Whether a server works for it now."""
 
-    def snapshot(self) -> ClientSessionSnapshot:
-        """Return a frozen picture."""
+    def view(self) -> SessionView:
+        """Return what shows it as it is."""
 
 
 @implementer(IStatistics)
@@ -245,7 +245,7 @@ class Rules:
         watch, period = session.watch, _period(session)
         if watch.period != period:
             watch.period, watch.matched, watch.done = period, (), ()
-        picture: ClientSessionSnapshot | None = None
+        view: SessionView | None = None
         wait = inf
         for rule in self._rules:
             timing = rule.timing
@@ -253,15 +253,15 @@ class Rules:
             if rule in watch.done or (rule.action is RuleAction.KILL_QUERY and not period[1]):
                 continue
             if (started or timing.is_timed) and timing.is_possible(seconds, age):
-                picture = picture or session.snapshot()
-                if self._is_true(rule, picture):
-                    wait = min(wait, self._match(rule, session, picture, now))
+                view = view or session.view()
+                if self._is_true(rule, view):
+                    wait = min(wait, self._match(rule, session, view, now))
                     if session.reason is not None:
                         return
         if wait < inf:
             self._put(session, now + wait)
 
-    def _is_true(self, rule: Rule, session: ClientSessionSnapshot) -> bool:
+    def _is_true(self, rule: Rule, session: SessionView) -> bool:
         try:
             return bool(rule.condition.holds(session))
         except Exception as fault:  # noqa: BLE001 - whatever it is, the session must go on
@@ -276,7 +276,7 @@ class Rules:
             self._use(tuple(each for each in self._rules if each is not rule))
         return False
 
-    def _match(self, rule: Rule, session: Watched, picture: ClientSessionSnapshot, now: float) -> float:
+    def _match(self, rule: Rule, session: Watched, view: SessionView, now: float) -> float:
         """Do what a rule wants that is true of a session; return in how many seconds to try again, `inf` for never."""
         watch = session.watch
         first = rule not in watch.matched
@@ -295,16 +295,16 @@ class Rules:
             "rule '{rule}' matches client session {cs_id} ({identity}): {activity} for {seconds:.1f} s, "
             "in a transaction for {transaction_seconds:.1f} s; action: {action}{reason}",
             rule=rule.name,
-            cs_id=picture.cs_id,
-            identity=picture.identity,
-            activity=picture.activity,
-            seconds=picture.seconds,
-            transaction_seconds=picture.transaction_seconds,
+            cs_id=view.cs_id,
+            identity=view.identity,
+            activity=view.activity,
+            seconds=view.seconds,
+            transaction_seconds=view.transaction_seconds,
             action=rule.action.value,
             reason=f": {rule.reason}" if rule.reason else "",
         )
         if rule.kills:
-            self._kill(rule, picture.cs_id)
+            self._kill(rule, view.cs_id)
         else:
             rule.acted += 1
         return inf

@@ -6,6 +6,8 @@ import os
 import threading
 from functools import cache
 
+from attrs import define, fields
+
 from odptwist.identity import Identity
 from odptwist.interfaces import IStatements
 from odptwist.machines.certificates import ClientCertificate
@@ -19,6 +21,7 @@ from odptwist.sessions.reaching import CANNOT_REPEAT
 from odptwist.sessions.server import ServerSession
 from odptwist.sessions.surroundings import Surroundings
 from odptwist.snapshots import Asker, ClientSessionSnapshot, Privileges, Purpose
+from odptwist.views import SessionView
 from odptwist.wire.constants import (
     COM_QUERY,
     COM_STMT_EXECUTE,
@@ -101,55 +104,52 @@ class Showing(Holding):
             raise AssertionError("a statement before the login")
         return Asker(self.cs_id, self.identity, self._privileges)
 
-    def snapshot(self) -> ClientSessionSnapshot:
-        """Return a frozen picture."""
-        running = self.statement_running
-        sessions = self.server_sessions
-        # One that is logging in serves next, unless others rest meanwhile.
-        bound = self.bound or (sessions[0] if sessions and not self.pool else None)
-        now = self.surroundings.reactor.seconds()
+    def view(self) -> _LiveView:
+        """Return what shows it as it is; see `SessionView`."""
+        sessions, peer = self.server_sessions, self.peer
         in_transaction = bool(self.status & SERVER_STATUS_IN_TRANS)
+        now = self.surroundings.reactor.seconds()
         tid, pid = _find_process()
         program, client, client_version = self._names
-        pins = sorted(self.state.pins) if self.state.pins else []
-        if self.binary is not None and self.binary.cursors:
-            pins.append("open cursors")
+        # By their places: with names it takes a microsecond more, a list of 10,000 sessions 10 ms.
+        return _LiveView(
+            self,
+            self.proxy_sessid,
+            self.cs_id,
+            self.identity,
+            peer.host,
+            peer.port,
+            self.state.database,
+            self.transactions,
+            self.statement_running,
+            in_transaction,
+            tid,
+            pid,
+            len(sessions),
+            # One that is logging in serves next, unless others rest meanwhile.
+            self.bound or (sessions[0] if sessions and not self.pool else None),
+            now - self.since,
+            now - self.transaction_since if in_transaction else 0.0,
+            self.bytes_in,
+            self.bytes_out,
+            self.cipher,
+            program,
+            client,
+            client_version,
+        )
+
+    def snapshot(self) -> ClientSessionSnapshot:
+        """Return a frozen picture."""
+        running, inserted_on = self.statement_running, self.inserted_on
+        view = self.view()
+        bound = view.bound
         return ClientSessionSnapshot(
-            proxy_sessid=self.proxy_sessid,
-            cs_id=self.cs_id,
-            identity=self.identity,
-            host=self.peer.host,
-            port=self.peer.port,
-            database=self.state.database,
-            transactions=self.transactions,
-            state="MCS_ACTIVE_READER" if self.reason is None else "MCS_CLOSED",
-            busy=running,
-            in_transaction=in_transaction,
-            tid=tid,
-            pid=pid,
+            **{name: getattr(view, name) for name in _VIEWED},
             versions=self.state.versions,
-            bound=bound.snapshot(running, bound is self.inserted_on) if bound is not None else None,
+            bound=bound.snapshot(running, bound is inserted_on) if bound is not None else None,
             pool=tuple(
-                [session.snapshot(False, session is self.inserted_on) for session in sessions if session is not bound]
-            )
-            if len(sessions) > 1 or bound is None
-            else (),
-            seconds=now - self.since,
-            transaction_seconds=now - self.transaction_since if in_transaction else 0.0,
-            statement=self.text,
-            program=program,
-            pins=tuple(pins),
-            bar="" if self.repeatable or self.plan is None or self.statements is not None else CANNOT_REPEAT,
-            command=COMMAND_NAMES.get(self.statement[0], "") if self.statement else "",
-            being_killed=bool(self.mark),
-            bytes_in=self.bytes_in,
-            bytes_out=self.bytes_out,
-            statements=self.command_count,
-            client=client,
-            client_version=client_version,
-            using_ssl=bool(self.cipher),
-            cipher=self.cipher,
-            compression=compression_of(self.transport),
+                [each.snapshot(False, each is inserted_on) for each in self.server_sessions if each is not bound]
+            ),
         )
 
     @property
@@ -182,3 +182,91 @@ class Showing(Holding):
             else:
                 return Privileges.NONE
         return self._privileges
+
+
+@define(eq=False)
+class _LiveView(SessionView):
+    """A session as it is. What is at hand is taken at once, the rest is found out when it is asked for.
+
+    So it costs a quarter of a picture, and a list that reads twelve properties of each session costs little more.
+    """
+
+    _session: Showing
+    proxy_sessid: int
+    cs_id: int
+    identity: Identity | None
+    host: str
+    port: int
+    database: str | None
+    transactions: int
+    busy: bool
+    in_transaction: bool
+    tid: int
+    pid: int
+    server_session_count: int
+    bound: ServerSession | None
+    seconds: float
+    transaction_seconds: float
+    bytes_in: int
+    bytes_out: int
+    cipher: str
+    program: str
+    client: str
+    client_version: str
+    worker: int = 0
+
+    @property
+    def state(self) -> str:
+        return "MCS_ACTIVE_READER" if self._session.reason is None else "MCS_CLOSED"
+
+    @property
+    def server(self) -> str | None:
+        return None if self.bound is None else str(self.bound.address)
+
+    @property
+    def server_sessid(self) -> int | None:
+        return None if self.bound is None else self.bound.server_sessid
+
+    @property
+    def ss_id(self) -> int | None:
+        return None if self.bound is None else self.bound.ss_id
+
+    @property
+    def statement(self) -> str:
+        return self._session.text
+
+    @property
+    def pins(self) -> tuple[str, ...]:
+        session = self._session
+        cursors = session.binary is not None and session.binary.cursors
+        return (*sorted(session.state.pins), *(("open cursors",) if cursors else ()))
+
+    @property
+    def bar(self) -> str:
+        session = self._session
+        return "" if session.repeatable or session.plan is None or session.statements is not None else CANNOT_REPEAT
+
+    @property
+    def using_ssl(self) -> bool:
+        return bool(self.cipher)
+
+    @property
+    def command(self) -> str:
+        command = self._session.statement
+        return COMMAND_NAMES.get(command[0], "") if command else ""
+
+    @property
+    def being_killed(self) -> bool:
+        return bool(self._session.mark)
+
+    @property
+    def statements(self) -> int:
+        return self._session.command_count
+
+    @property
+    def compression(self) -> str:
+        return compression_of(self._session.transport)
+
+
+# The fields of a picture that its session shows as they are.
+_VIEWED = tuple(each.name for each in fields(ClientSessionSnapshot) if hasattr(SessionView, each.name))

@@ -53,8 +53,10 @@ _INERT = re.compile(
     re.VERBOSE,
 )
 """What can be skipped where only the end of a statement and executable comments matter."""
+MAX_EXPRESSION = 8_192
+"""How many characters an expression may have: a condition over sessions, say."""
 _MAX_TOKENS = 100_000
-"""How many tokens are read of one text: some 0.3 s. What must be known word by word is never that long."""
+"""How many tokens are read of one text: some 0.2 s. What must be known word by word is never that long."""
 
 _BRACKETS = ("(", ")", "{", "}", "[", "]")
 _QUOTED_INTEGER = re.compile(r"['\"]([+-]?[0-9]{1,17})['\"]")
@@ -76,6 +78,10 @@ class TokenKind(Enum):
     CLOSE = "close"
     BROKEN = "broken"
     END = "end"
+
+
+# By their groups; a look into an Enum takes longer than all the rest of a token.
+_KINDS: dict[str | None, TokenKind] = {kind.value: kind for kind in TokenKind}
 
 
 @frozen
@@ -138,7 +144,7 @@ class Lexer:
             if group == "executable":
                 return self._executable(lexeme)
             if group != "blank":
-                return Token(TokenKind(group), lexeme.group(), start)
+                return Token(_KINDS[group], lexeme.group(), start)
         return Token(TokenKind.END, "", len(text))
 
     def _executable(self, opening: re.Match[str]) -> Token:
@@ -238,8 +244,16 @@ class TokenStream:
         token = self._take_next(lambda token: token.kind is TokenKind.QUOTED and token.text[0] != "`")
         return None if token is None else unquote(token.text)
 
-    def take_until(self, words: Collection[str]) -> str:
+    def take_expression(self, words: Collection[str]) -> str:
+        """Do as `take_until`; but one longer than `MAX_EXPRESSION`, which nobody will take, goes on to the end."""
+        return self.take_until(words, MAX_EXPRESSION)
+
+    def take_until(self, words: Collection[str], size: int | None = None) -> str:
         """Consume everything up to one of these words (in upper case) outside of brackets, a `;` or the end.
+
+        Args:
+            words: where to stop.
+            size: the rest of what is longer is consumed unread, up to the end.
 
         Returns:
             What was consumed as it stands in the text, brackets and all; without comments at its borders.
@@ -251,6 +265,8 @@ class TokenStream:
                 break
             depth += self._is_symbol("(") - self._is_symbol(")")
             end = self._ahead.end
+            if size is not None and end - start > size:
+                self._lexer.offset = end = len(self._text)
             self._advance()
         return self._text[start:end]
 

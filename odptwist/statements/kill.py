@@ -12,13 +12,13 @@ from attrs import frozen
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from odptwist.answers import Answer, Column, Done
+from odptwist.answers import Answer, Column, Done, Table
 from odptwist.errors import SqlError, bad_proxy_statement, interrupted
 from odptwist.interfaces import IProxyStatement, ISessionDirectory, ITabular
 from odptwist.snapshots import Asker, KillOutcome, KillScope, KillTarget
 from odptwist.statements.clauses import CLAUSE_WORDS, Clauses, not_understood, take_clauses
 from odptwist.statements.grammar import TokenStream
-from odptwist.statements.kill_where import KILL_COLUMNS, KillWhere, kill_where, list_dry_run
+from odptwist.statements.kill_where import KILL_COLUMNS, KillWhere, kill_where, list_hit
 from odptwist.statements.sessions import find_own_session
 from odptwist.statements.where import Condition
 
@@ -90,7 +90,7 @@ class Kill:
 
 
 def _parse_where(stream: TokenStream) -> KillWhere:
-    where = stream.take_until(CLAUSE_WORDS)
+    where = stream.take_expression(CLAUSE_WORDS)
     clauses = take_clauses(stream)
     if not stream.at_end():
         raise not_understood()
@@ -126,8 +126,10 @@ async def _kill(request: KillRequest, asker: Asker, directory: ISessionDirectory
     target, clauses = request.target, request.clauses
     if clauses.dry_run:
         if target.id is None:
-            return list_dry_run((await find_own_session(asker, directory),))
-        return list_dry_run((await directory.session(asker, target.id),))
+            session = await find_own_session(asker, directory)
+        else:
+            session = await directory.session(asker, target.id)
+        return Table(KILL_COLUMNS, (list_hit(session),))
     report = await directory.kill(target, request.scope, asker, clauses.reason, after=clauses.after)
     if report.outcome is KillOutcome.ITSELF:
         raise interrupted()

@@ -14,10 +14,11 @@ from twisted.internet.defer import Deferred, FirstError, gatherResults
 from odptwist.answers import Column, ColumnType, Table, Value
 from odptwist.errors import SqlError
 from odptwist.interfaces import ISessionDirectory
-from odptwist.snapshots import Asker, ClientSessionSnapshot, KillReport, KillScope, KillTarget
+from odptwist.snapshots import Asker, KillReport, KillScope, KillTarget
 from odptwist.statements.clauses import Clauses
 from odptwist.statements.columns import name_host
 from odptwist.statements.where import Condition
+from odptwist.views import SessionView
 
 KILL_COLUMNS = (
     Column("Id", ColumnType.LONGLONG),
@@ -52,49 +53,52 @@ async def kill_where(request: KillWhere, asker: Asker, directory: ISessionDirect
         SqlError: 1064 or 3024, as the condition does; then nothing was killed.
     """
     with closing(Condition(request.where)) as condition:
-        visible = sorted(await directory.sessions(asker), key=lambda each: each.cs_id)
-        hits = [each for each in condition.select(visible) if each.cs_id != asker.cs_id][: request.clauses.limit]
+        hits: dict[int, Row] = {}
+        holds = condition.selecting()
+
+        def look(session: SessionView) -> None:
+            if len(hits) != request.clauses.limit and session.cs_id != asker.cs_id and holds(session):
+                hits[session.cs_id] = list_hit(session)
+
+        await directory.visit(asker, look)
         if request.clauses.dry_run:
-            return list_dry_run(hits)
+            return Table(KILL_COLUMNS, tuple(hits.values()))
 
-        async def kill(session: ClientSessionSnapshot) -> Row:
-            return await _kill(session, condition, request.clauses, asker, directory)
+        async def kill(cs_id: int) -> Row:
+            return await _kill(cs_id, condition, request.clauses, asker, directory)
 
-        return Table(KILL_COLUMNS, tuple(await _kill_each(hits, kill)))
-
-
-def list_dry_run(sessions: Sequence[ClientSessionSnapshot]) -> Table:
-    """Return the answer that names these sessions; whether a kill of one would be denied is not known."""
-    return Table(KILL_COLUMNS, tuple((each.cs_id, "would be killed", "", 0, _describe(each)) for each in sessions))
+        return Table(KILL_COLUMNS, tuple(await _kill_each(list(hits), kill)))
 
 
-async def _kill_each(
-    sessions: Sequence[ClientSessionSnapshot], kill: Callable[[ClientSessionSnapshot], Awaitable[Row]]
-) -> list[Row]:
+def list_hit(session: SessionView) -> Row:
+    """Return the row by which a dry run names a session; whether a kill of it would be denied is not known."""
+    who = "somebody" if session.identity is None else str(session.identity)
+    detail = f"{who} from {name_host(session)}, {session.activity} for {session.seconds:.0f} s"
+    return (session.cs_id, "would be killed", "", 0, detail)
+
+
+async def _kill_each(cs_ids: Sequence[int], kill: Callable[[int], Awaitable[Row]]) -> list[Row]:
     """Call `kill` for each session, in order, a limited number at the same time; return the rows in the same order."""
     rows: dict[int, Row] = {}
-    waiting = iter(sessions)
+    waiting = iter(cs_ids)
 
     async def work() -> None:
-        for session in waiting:
-            rows[session.cs_id] = await kill(session)
+        for cs_id in waiting:
+            rows[cs_id] = await kill(cs_id)
 
-    workers = min(_MAX_AT_ONCE, len(sessions))
+    workers = min(_MAX_AT_ONCE, len(cs_ids))
     try:
         await gatherResults([Deferred.fromCoroutine(work()) for _ in range(workers)], consumeErrors=True)
     except FirstError as first:
         first.subFailure.raiseException()  # so that a cancellation is one
-    return [rows[session.cs_id] for session in sessions]
+    return [rows[cs_id] for cs_id in cs_ids]
 
 
-async def _kill(
-    session: ClientSessionSnapshot, condition: Condition, clauses: Clauses, asker: Asker, directory: ISessionDirectory
-) -> Row:
-    cs_id = session.cs_id
+async def _kill(cs_id: int, condition: Condition, clauses: Clauses, asker: Asker, directory: ISessionDirectory) -> Row:
     try:
         current = await directory.session(asker, cs_id, exact=True)
         # It may have waited for its turn, and a session that was idle for an hour may have gone to work.
-        if not condition.select((current,)):
+        if not condition.holds(current):
             return (cs_id, "spared", "", 0, "the condition is not true any more")
         target = KillTarget(cs_id, exact=True)  # it may be the connection id of another session as well
         report = await directory.kill(target, KillScope.CONNECTION, asker, clauses.reason, after=clauses.after)
@@ -114,8 +118,3 @@ def _list_refusal(cs_id: int, error: SqlError) -> Row:
     if error.code == _UNKNOWN_THREAD:
         return (cs_id, "gone", "", 0, "")
     return (cs_id, "spared", "", 0, error.message)
-
-
-def _describe(session: ClientSessionSnapshot) -> str:
-    who = "somebody" if session.identity is None else str(session.identity)
-    return f"{who} from {name_host(session)}, {session.activity} for {session.seconds:.0f} s"

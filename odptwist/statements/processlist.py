@@ -11,12 +11,13 @@ from attrs import frozen
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from odptwist.answers import Answer, Column, ColumnType, Table
+from odptwist.answers import Answer, Column, ColumnType, Table, Value
 from odptwist.errors import bad_proxy_statement
 from odptwist.interfaces import IProxyStatement, ISessionDirectory, ITabular
 from odptwist.snapshots import Asker
 from odptwist.statements.columns import name_database, name_host, name_owner
 from odptwist.statements.grammar import TokenStream
+from odptwist.views import SessionView
 
 _COLUMNS = (
     Column("Id", ColumnType.LONGLONG),
@@ -62,17 +63,19 @@ class ShowProxyProcesses:
         return Deferred.fromCoroutine(self._list(asker, directory))
 
     async def _list(self, asker: Asker, directory: ISessionDirectory) -> Answer:
-        rows = []
-        for session in await directory.sessions(asker):
+        rows: list[tuple[Value, ...]] = []
+
+        def look(session: SessionView) -> None:
             _, tenant, user = name_owner(session)
-            count = len(session.server_sessions)
             where = (name_host(session), name_database(session))
             rows.append(
                 (
-                    *(session.cs_id, tenant, user, *where, session.transactions, count),
+                    *(session.cs_id, tenant, user, *where, session.transactions, session.server_session_count),
                     *(session.state, session.tid, session.pid),
                 )
             )
+
+        await directory.visit(asker, look)
         return Table(_COLUMNS, tuple(rows))
 
 

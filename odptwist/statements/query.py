@@ -16,11 +16,11 @@ from threading import Lock
 
 from attrs import frozen
 
-from odptwist.snapshots import ClientSessionSnapshot
 from odptwist.statements.columns import SESSION_COLUMNS, SqlValue
 from odptwist.statements.grammar import Lexer, TokenKind
 from odptwist.statements.sandbox import COLUMNS, TIME_LIMIT, Sandbox, bind, table
 from odptwist.statements.translation import refuse, translate
+from odptwist.views import SessionView
 
 AT_ONCE = 100
 """How many rows go in or come out in one go: some 0.3 ms."""
@@ -97,7 +97,7 @@ class Query:
         self._insert = f"INSERT INTO proxysession VALUES ({', '.join('?' * len(columns))})"  # noqa: S608 - only marks
         self._select = f"INSERT INTO result {select}"
 
-    def add(self, session: ClientSessionSnapshot) -> None:
+    def add(self, session: SessionView) -> None:
         """Take a session in."""
         self._waiting.append([bind(look(session)) for look in self._looks])
         if len(self._waiting) >= AT_ONCE:

@@ -18,12 +18,13 @@ from zope.interface import implementer
 from odptwist.answers import Answer, Column, ColumnType, Table, Value
 from odptwist.errors import bad_proxy_statement
 from odptwist.interfaces import IMarkedStatement, IProxyStatement, ISessionDirectory, ITabular
-from odptwist.snapshots import Asker, ClientSessionSnapshot
+from odptwist.snapshots import Asker
 from odptwist.statements.columns import LIST_COLUMNS, SESSION_COLUMNS, SessionColumn, SqlValue
 from odptwist.statements.grammar import TokenStream
 from odptwist.statements.pace import AT_ONCE, Pace
 from odptwist.statements.query import Query, QueryText
 from odptwist.statements.servers import check_may_see_proxy
+from odptwist.views import SessionView
 
 _FROM = re.compile(r"\bFROM\s+proxysession\b", re.IGNORECASE)
 _CLAUSES = frozenset(("WHERE", "GROUP", "HAVING", "ORDER", "LIMIT"))
@@ -77,7 +78,7 @@ class ShowSessions:
                 return None
         query = None
         if stream.take_word("WHERE"):
-            query = _take_clauses(stream, QueryText("Id", stream.take_until(_CLAUSES) or _NOTHING))
+            query = _take_clauses(stream, QueryText("Id", stream.take_expression(_CLAUSES) or _NOTHING))
         if not stream.at_end():
             raise bad_proxy_statement(_UNDERSTOOD)
         if query is not None:
@@ -103,7 +104,7 @@ class ShowSessions:
         shows = [each.show for each in request.columns]
         rows: dict[int, Row] = {}
 
-        def list_session(session: ClientSessionSnapshot) -> None:
+        def list_session(session: SessionView) -> None:
             rows[session.cs_id] = tuple([show(session) for show in shows])
 
         if request.query is None:
@@ -111,7 +112,7 @@ class ShowSessions:
             return Table(columns, tuple(rows.values()))
         with closing(Query(request.query)) as query:
 
-            def take(session: ClientSessionSnapshot) -> None:
+            def take(session: SessionView) -> None:
                 list_session(session)
                 query.add(session)
 
@@ -154,7 +155,7 @@ class SelectSessions:
             return None
         query = QueryText(results)
         if stream.take_word("WHERE"):
-            query = evolve(query, where=stream.take_until(_CLAUSES) or _NOTHING)
+            query = evolve(query, where=stream.take_expression(_CLAUSES) or _NOTHING)
         query = _take_clauses(stream, query, grouping=True)
         if not stream.at_end():
             if query == QueryText(results):
@@ -192,13 +193,13 @@ def _take_clauses(stream: TokenStream, query: QueryText, grouping: bool = False)
     if grouping and stream.take_word("GROUP"):
         if not stream.take_word("BY"):
             raise bad_proxy_statement("GROUP is followed by BY")
-        query = evolve(query, group=stream.take_until(_CLAUSES) or _NOTHING)
+        query = evolve(query, group=stream.take_expression(_CLAUSES) or _NOTHING)
     if grouping and stream.take_word("HAVING"):
-        query = evolve(query, having=stream.take_until(_CLAUSES) or _NOTHING)
+        query = evolve(query, having=stream.take_expression(_CLAUSES) or _NOTHING)
     if stream.take_word("ORDER"):
         if not stream.take_word("BY"):
             raise bad_proxy_statement("ORDER is followed by BY")
-        query = evolve(query, order=stream.take_until(_CLAUSES) or _NOTHING)
+        query = evolve(query, order=stream.take_expression(_CLAUSES) or _NOTHING)
     if stream.take_word("LIMIT"):
         limit = stream.take_count()
         if limit is None or limit < 0:

@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from odptwist.errors import SqlError
-from odptwist.statements.grammar import Lexer, Token, TokenKind, unquote
+from odptwist.statements.grammar import MAX_EXPRESSION, Lexer, Token, TokenKind, unquote
 
-_MAX_EXPRESSION = 8_192
 _MAX_MESSAGE = 200
 _SYMBOLS = frozenset("(),.=<>!+-*/%&|~")
 _OPERATORS = {"!=": "!=", "<>": "<>", "<=": "<=", ">=": ">=", "<=>": "IS", "&&": "AND", "||": ""}
@@ -25,8 +24,8 @@ def translate(text: str, clause: str = "WHERE") -> str:
     Raises:
         SqlError: 1064, it is empty, too long, holds what neither knows, or its brackets do not match.
     """
-    if len(text) > _MAX_EXPRESSION:
-        raise refuse(f"the expression is longer than {_MAX_EXPRESSION:,} characters", clause)
+    if len(text) > MAX_EXPRESSION:
+        raise refuse(f"the expression is longer than {MAX_EXPRESSION:,} characters", clause)
     lexer, tokens = Lexer(text), list[Token]()
     while (token := lexer.next()).kind is not TokenKind.END:
         tokens.append(token)

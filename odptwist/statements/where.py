@@ -11,14 +11,18 @@ How the text is read is the business of `translation`, what it can do that of `s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import TypeVar
 
 from zope.interface import implementer
 
 from odptwist.interfaces import ICondition
-from odptwist.snapshots import ClientSessionSnapshot
 from odptwist.statements.sandbox import COLUMNS, TIME_LIMIT, Sandbox, bind
 from odptwist.statements.translation import too_slow, translate
+from odptwist.views import SessionView
+
+Session = TypeVar("Session", bound=SessionView)
 
 COLUMN_NAMES = tuple(COLUMNS)
 """What a condition can name, in any case: the columns of SHOW FULL PROXYSESSION."""
@@ -33,7 +37,7 @@ class Condition:
 
     Args:
         text: the expression.
-        time_limit: seconds that one `select` may take.
+        time_limit: seconds that one `select` may take, or what one `selecting` returns with all its sessions.
 
     Raises:
         SqlError: 1064, the text is not such an expression; 3024 as `select` does.
@@ -41,6 +45,7 @@ class Condition:
 
     def __init__(self, text: str, time_limit: float = TIME_LIMIT) -> None:
         self.text = text
+        self._time_limit = time_limit
         expression = translate(text)
         self._sandbox = Sandbox(time_limit)
         try:
@@ -49,7 +54,7 @@ class Condition:
             self.close()
             raise
 
-    def select(self, sessions: Sequence[ClientSessionSnapshot]) -> list[ClientSessionSnapshot]:
+    def select(self, sessions: Sequence[Session]) -> list[Session]:
         """Return those sessions, in their order, for which the expression is true (not false, not NULL).
 
         Not after `close`.
@@ -57,18 +62,31 @@ class Condition:
         Raises:
             SqlError: 3024 if it takes too long; 1064 if SQLite cannot evaluate the expression (an integer overflow).
         """
-        self._sandbox.restart()
-        return [each for each in sessions if self._holds(each)]
+        return list(filter(self.selecting(), sessions))
 
-    def holds(self, session: ClientSessionSnapshot) -> bool:
+    def selecting(self) -> Callable[[SessionView], bool]:
+        """Return a `holds` for many sessions, between which other things may happen: all share one time limit."""
+        left = self._time_limit
+
+        def holds(session: SessionView) -> bool:
+            nonlocal left
+            began = self._sandbox.restart(left)
+            try:
+                return self._holds(session)
+            finally:
+                left -= monotonic() - began
+
+        return holds
+
+    def holds(self, session: SessionView) -> bool:
         """Say whether the expression is true of one session; raises as `select` does."""
-        return bool(self.select((session,)))
+        return self.selecting()(session)
 
     def close(self) -> None:
         """Give back the memory. Harmless if done before."""
         self._sandbox.close()
 
-    def _holds(self, session: ClientSessionSnapshot) -> bool:
+    def _holds(self, session: SessionView) -> bool:
         if self._sandbox.is_late():
             raise too_slow()
         return self._sandbox.run(self._statement, [bind(look(session)) for look in self._looks]).fetchone() is not None

@@ -133,7 +133,8 @@ def lenenc_int(n: int) -> bytes:
 
 def lenenc_bytes(b: bytes) -> bytes:
     """Return `b` behind its length."""
-    return lenenc_int(len(b)) + b
+    size = len(b)
+    return size.to_bytes(1, "little") + b if size < NULL else lenenc_int(size) + b  # nearly always short
 
 
 def null_terminated(b: bytes) -> bytes:

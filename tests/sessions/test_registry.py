@@ -137,6 +137,35 @@ class RegistryTests(SynchronousTestCase):
         house.turn()
         self.assertEqual(len(house.registry), 449)
 
+    def test_a_long_list_is_sent_in_parts(self) -> None:
+        """Others have their turn after each part; of a session that is killed meanwhile nothing more is sent."""
+        house = House()
+        for _ in range(1_000):
+            client, _ = house.log_in(unprivileged=True)
+        client.query(b"SHOW PROXYSESSION")
+        parts = []
+        while house.reactor.calls:
+            before = len(client.wire.written)
+            self.one_call(house)
+            parts.append(len(client.wire.written) - before)
+        sizes = list(filter(None, parts))
+        self.assertEqual(len(sizes), 5)
+        self.assertLess(max(sizes), sum(sizes) / 4)
+        self.assertEqual(len(client.payloads()), 1 + 12 + 1 + 1_000 + 1)
+        before = len(client.wire.written)
+        client.query(b"SHOW PROXYSESSION")
+        while len(client.wire.written) == before:
+            self.one_call(house)
+        client.wire.protocol.drop(CloseReason.KILLED)
+        house.turn()
+        self.assertEqual(len(client.wire.written), before + sizes[0])
+
+    def one_call(self, house: House) -> None:
+        """Let one thing happen that is due; `Clock.advance` goes on as long as anything is."""
+        call = house.reactor.calls.pop(0)
+        call.called = 1
+        call.func(*call.args, **call.kw)
+
     def test_an_answer_that_is_too_large_is_an_error(self) -> None:
         """More than 16 MiB are 4024, and the session goes on."""
         house = House(statements=(_Large(),))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import perf_counter
 
 from hypothesis import example, given
@@ -11,7 +12,16 @@ from twisted.trial.unittest import SynchronousTestCase
 from odptwist.errors import SqlError
 from odptwist.snapshots import KillScope, KillTarget
 from odptwist.statements import builtin_statements
-from odptwist.statements.grammar import Lexer, TokenKind, find_first_word, hides_kill, is_multi_statement
+from odptwist.statements.grammar import (
+    MAX_EXPRESSION,
+    Lexer,
+    Token,
+    TokenKind,
+    TokenStream,
+    find_first_word,
+    hides_kill,
+    is_multi_statement,
+)
 from odptwist.statements.kill import KillRequest
 from odptwist.statements.query import QueryText
 from odptwist.statements.read_stale import ReadStaleList
@@ -608,3 +618,33 @@ class MultiStatementTests(SynchronousTestCase):
         ]
         for text, expected in table:
             self.assertEqual(is_multi_statement(text), expected, text)
+
+
+class ExpressionTests(SynchronousTestCase):
+    def test_what_is_too_long_is_not_read(self) -> None:
+        """A megabyte of brackets costs as many tokens as the longest expression, and is refused for its length."""
+        table = StatementTable(builtin_statements())
+        for text in ("KILL PROXYSESSION WHERE ", "SHOW PROXYSESSION WHERE ", "SHOW PROXYSESSION WHERE 1 ORDER BY "):
+            calls = 0
+            lexed = Lexer.next
+
+            def count(lexer: Lexer, coarse: bool = False, lexed: Callable[..., Token] = lexed) -> Token:
+                nonlocal calls
+                calls += 1
+                return lexed(lexer, coarse)
+
+            self.patch(Lexer, "next", count)
+            error = self.assertRaises(SqlError, table.find, text + "(" * (1 << 20))
+            self.patch(Lexer, "next", lexed)
+            self.assertEqual(error.code, 1064)
+            self.assertIn("longer than 8,192 characters", error.message)
+            self.assertLess(calls, 8_192 + 50)
+
+    def test_the_longest_expression_ends_where_it_ends(self) -> None:
+        """What follows one that is just not too long is read."""
+        longest = "1" + " " * (MAX_EXPRESSION - 2) + "1"
+        for expression, rest in ((longest, "LIMIT 5"), (longest + "1", "")):
+            stream = TokenStream(f"{expression} LIMIT 5")
+            taken = stream.take_expression(("LIMIT",))
+            self.assertEqual(taken, expression if rest else f"{expression} LIMIT 5")
+            self.assertEqual(stream.take_word("LIMIT"), bool(rest))

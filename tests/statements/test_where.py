@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from time import perf_counter
 
 from attrs import evolve
@@ -16,6 +17,7 @@ from odptwist.identity import Identity
 from odptwist.snapshots import Address, Asker, ClientSessionSnapshot
 from odptwist.statements.session_list import ShowSessions
 from odptwist.statements.where import COLUMN_NAMES, Condition
+from odptwist.views import SessionView
 from tests.support.directory import FakeDirectory, make_client_session, make_server_session
 
 SESSION = evolve(
@@ -313,6 +315,12 @@ WORDS = (
 SCRAPS = st.lists(st.sampled_from(WORDS.split(" ")), max_size=30).map(" ".join)
 
 
+def ask_for_all(holds: Callable[[SessionView], bool]) -> None:
+    """Ask for each of many sessions."""
+    for session in SLOW:
+        holds(session)
+
+
 class TimeTests(SynchronousTestCase):
     def test_an_expensive_selection_is_interrupted(self) -> None:
         """A selection that takes too long is error 3024, soon after its limit, and the next one starts afresh."""
@@ -325,6 +333,16 @@ class TimeTests(SynchronousTestCase):
             (3024, "HY000", "Query execution was interrupted, maximum statement execution time exceeded"),
         )
         self.assertEqual(condition.select([SESSION]), [SESSION])
+        condition.close()
+
+    def test_a_selection_in_parts_has_one_limit(self) -> None:
+        """What was spent on one session is missing for the next ones; a new selection starts afresh."""
+        condition = Condition(DEAR, time_limit=0.05)
+        holds = condition.selecting()
+        self.assertTrue(holds(SESSION))
+        self.assertEqual(self.assertRaises(SqlError, ask_for_all, holds).code, 3024)
+        self.assertEqual(self.assertRaises(SqlError, holds, SESSION).code, 3024)
+        self.assertTrue(condition.selecting()(SESSION))
         condition.close()
 
     def test_the_limit_is_a_second_by_default(self) -> None:

@@ -29,6 +29,7 @@ from odptwist.snapshots import (
     Verb,
     Versions,
 )
+from odptwist.views import SessionView
 
 ROOT = Identity("root", "sys", "ob1")
 SERVER = Address("10.0.0.1", 2881)
@@ -118,7 +119,7 @@ class FakeDirectory:
         """Fire with all that are known, in their order."""
         return succeed(self.known)
 
-    def visit(self, asker: Asker, look: Callable[[ClientSessionSnapshot], None]) -> Deferred[None]:
+    def visit(self, asker: Asker, look: Callable[[SessionView], None]) -> Deferred[None]:
         """Show `look` all that are known, by rising cs_id."""
         for each in sorted(self.known, key=lambda each: each.cs_id):
             look(each)
