@@ -39,7 +39,7 @@ class Limits:
     login_timeout: float = 10.0
     """For the whole login of a client (ODP's, spec 7.3); 0 for any time."""
     connect_timeout: float = 5.0
-    """For connecting to a server, and for each of its answers to the proxy's login (ODP's, spec 9.2)."""
+    """For connecting to a server until it greets, and for each later answer to the proxy's login (ODP's, spec 9.2)."""
     kill_timeout: float = 5.0
     """For a server's answer to a kill, and for the end that it promised (design/kill.md)."""
     last_packet_timeout: float = 1.0

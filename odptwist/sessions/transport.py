@@ -4,29 +4,22 @@ Twisted's `write` only queues, and a later reactor turn sends; for a proxy of sm
 of its work (docs/reference/performance). Here `write` sends what the kernel takes, and only the rest is queued by the
 stock `write`, with all that belongs to it: back-pressure, `loseConnection` after the last byte, errors.
 
-It needs private names of Twisted (`_tempDataLen`, `_tempDataBuffer`, `Connector._makeTransport`, and those by which a
-client transport comes to its address). Where they are missing, the stock transports are used;
-`tests/sessions/test_transport.py` pins them.
+It needs private names of Twisted (`_tempDataLen`, `_tempDataBuffer`, `Connector._makeTransport`, and by which it knows
+that a transport is a client). Where they are missing, the stock transports are used; `tests/sessions/test_transport.py`
+pins them.
 """
 
 from __future__ import annotations
 
 import fcntl
-import os
 import socket
 import termios
-from errno import EINPROGRESS
-from functools import cache
 from typing import Any, cast
 
 from twisted.internet import abstract, tcp, unix
-from twisted.internet.error import getConnectError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
-from twisted.internet.protocol import ClientFactory
 from twisted.python.failure import Failure
-
-from odptwist.snapshots import Address
 
 # What one read takes, and what may be queued before the other side is paused. Small packets cost the same as with
 # Twisted's 64 KiB, large results 6 to 40 % less (docs/reference/performance).
@@ -37,8 +30,8 @@ _DONE = Failure(CONNECTION_DONE)
 
 SUPPORTED = (
     hasattr(abstract.FileDescriptor, "_maybePauseProducer")
-    and hasattr(tcp.Connector, "_makeTransport")
-    and all(hasattr(tcp.Client, name) for name in ("_commonConnection", "_finishInit", "_setRealAddress"))
+    and hasattr(unix.Connector, "_makeTransport")
+    and hasattr(tcp.Client, "_tlsClientDefault")
 )
 
 
@@ -130,89 +123,8 @@ class _TcpServer(DirectTransport, tcp.Server):
     is_watched = True
 
 
-class _Client(DirectTransport):
-    """Mixed into a client of `tcp` or `unix`: lets go of its connector when it has ended.
-
-    Else they and the session would keep each other, one for each login, until a collection of garbage finds them.
-    """
-
-    def connectionLost(self: Any, reason: Failure) -> None:
-        """Have ended, or not begun."""
-        super().connectionLost(reason)  # type: ignore[misc]
-        vars(self).pop("connector", None)
-
-
-class _TcpClient(_Client, tcp.Client):
-    """Connects with few detours: Twisted waits for a turn first, asks twice for the outcome, and describes both ends.
-
-    A name that has to be looked up goes Twisted's way to its address.
-    """
-
-    logstr = "server"
-    is_watched = True
-
-    def startReading(self) -> None:
-        """Begin to read; not before there is a connection, as Twisted would."""
-        if self.connected:
-            super().startReading()  # type: ignore[no-untyped-call]
-
-    def _finishInit(self: Any, when_done: Any, skt: Any, fault: Any, reactor: Any) -> None:
-        if when_done is None or self._requiresResolution:
-            super()._finishInit(when_done, skt, fault, reactor)  # type: ignore[no-untyped-call]
-        else:
-            self._commonConnection.__init__(self, skt, None, reactor)
-
-    def begin(self: Any) -> None:
-        """Begin to connect, unless that has to wait for an address, or has failed already."""
-        if not self._requiresResolution and hasattr(self, "socket"):
-            self._setRealAddress(self.addr)
-
-    def doConnect(self: Any) -> None:
-        """Begin to connect to an address; the first event of the socket says that the outcome is known."""
-        self.doRead = self.doWrite = self._learn_outcome
-        fault = self.socket.connect_ex(self.realAddress)
-        if fault == EINPROGRESS:
-            self.startWriting()
-        else:
-            self._settle(fault)
-
-    def _learn_outcome(self: Any) -> None:
-        self._settle(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
-
-    def _settle(self: Any, fault: int) -> None:
-        del self.doRead, self.doWrite
-        if fault:
-            self.failIfNotConnected(getConnectError((fault, os.strerror(fault))))
-            return
-        self.stopWriting()
-        self.protocol = self.connector.buildProtocol(None)
-        self.connected = 1
-        _watch(self.socket)
-        self.startReading()
-        self.protocol.makeConnection(self)
-
-
 class _UnixServer(DirectTransport, unix.Server):
     pass
-
-
-class _UnixClient(_Client, unix.Client):
-    pass
-
-
-class _TcpConnector(tcp.Connector):
-    def connect(self: Any) -> None:
-        """Begin to connect."""
-        super().connect()
-        self.transport.begin()
-
-    def _makeTransport(self) -> Any:
-        return _TcpClient(self.host, self.port, self.bindAddress, self, self.reactor)
-
-
-class _UnixConnector(unix.Connector):
-    def _makeTransport(self) -> Any:
-        return _UnixClient(self.address, self, self.reactor)
 
 
 def close(transport: Any) -> bool:
@@ -254,10 +166,11 @@ def watch_peer(transport: Any) -> None:
         return
     handle = transport.getHandle() if hasattr(transport, "getHandle") else None
     if isinstance(handle, socket.socket) and handle.family in (socket.AF_INET, socket.AF_INET6):
-        _watch(handle)
+        watch(handle)
 
 
-def _watch(handle: socket.socket) -> None:
+def watch(handle: socket.socket) -> None:
+    """Do so for a TCP socket; what a listening socket accepts inherits it."""
     handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     handle.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE)
@@ -274,41 +187,9 @@ def write_at_once(port: IListeningPort) -> None:
     plain = cast(Any, port)
     if SUPPORTED and type(port) is tcp.Port:
         # Linux gives the options of a listening socket to those that it accepts.
-        _watch(plain.socket)
+        watch(plain.socket)
         plain.transport = _TcpServer
         plain.reads_lean = True
     elif SUPPORTED and type(port) is unix.Port:
         plain.transport = _UnixServer
         plain.reads_lean = True
-
-
-def connect(reactor: Any, address: Address, factory: ClientFactory, timeout: float) -> Any:
-    """Connect to a server and return the connector.
-
-    Args:
-        reactor: with `connectTCP` and `connectUNIX`; a stock reactor's own connectors are replaced.
-        address: where to.
-        factory: told as Twisted tells client factories.
-        timeout: seconds until `clientConnectionFailed`.
-    """
-    stock = not SUPPORTED or not isinstance(reactor, _posix_reactor())
-    if address.path:
-        if stock:
-            return reactor.connectUNIX(address.path, factory, timeout)
-        connector: Any = _UnixConnector(  # type: ignore[no-untyped-call]
-            address.path, factory, timeout, reactor, 0
-        )
-    else:
-        if stock:
-            return reactor.connectTCP(address.host, address.port, factory, timeout)
-        connector = _TcpConnector(address.host, address.port, factory, timeout, None, reactor)
-    connector.connect()
-    return connector
-
-
-@cache
-def _posix_reactor() -> type:
-    # Imported late: its module imports what only some platforms have.
-    from twisted.internet.posixbase import PosixReactorBase
-
-    return PosixReactorBase

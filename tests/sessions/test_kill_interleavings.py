@@ -498,7 +498,7 @@ class World:
                 random.choice(able).move()
 
     def _connect(self, refuse: bool) -> None:
-        if self.house.reactor.connectors[self.house._taken]._disconnected:
+        if self.house.reactor.connectors[self.house._taken].stoppedConnecting:
             self.house._taken += 1  # nobody wants it any more
             return
         if refuse:

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import gc
 import socket
-import weakref
 from collections.abc import Callable
 from functools import partial
-from select import select
 from typing import Any
 
 from twisted.internet import abstract, tcp, unix
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.main import CONNECTION_DONE
-from twisted.internet.protocol import ClientFactory, Protocol
-from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from odptwist.sessions import transport
-from odptwist.snapshots import Address
 
 
 class Reactor:
@@ -34,10 +26,6 @@ class Reactor:
     def callLater(self, seconds: float, call: Callable[..., None], *arguments: Any) -> None:
         """Remember."""
         self.later.append(partial(call, *arguments))
-
-    def resolve(self, name: str) -> Deferred[str]:
-        """Know every name."""
-        return succeed("127.0.0.1")
 
     def addReader(self, reader: Any) -> None:
         """Remember."""
@@ -213,89 +201,6 @@ class DirectWriteTests(SynchronousTestCase):
         self.assertEqual(len(told), 1)
 
 
-class Attempt(ClientFactory):
-    """Remembers what became of an attempt to connect."""
-
-    noisy = False
-
-    def __init__(self) -> None:
-        self.made: list[Protocol] = []
-        self.failures: list[type[BaseException]] = []
-
-    def buildProtocol(self, addr: object) -> Protocol:
-        """Remember."""
-        self.made.append(Protocol())
-        return self.made[-1]
-
-    def clientConnectionFailed(self, connector: object, reason: Failure) -> None:
-        """Remember."""
-        self.failures.append(type(reason.value))
-
-
-class ConnectTests(SynchronousTestCase):
-    def setUp(self) -> None:
-        """Listen."""
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.addCleanup(self.listener.close)
-        self.reactor = Reactor()
-        self.attempt = Attempt()
-
-    def begin(self, host: str) -> Any:
-        """Begin to connect, and return the transport."""
-        port = self.listener.getsockname()[1]
-        connector = transport._TcpConnector(host, port, self.attempt, None, None, self.reactor)
-        connector.connect()
-        return connector.transport
-
-    def learn(self, client: Any) -> None:
-        """Wait until the outcome of an attempt is known, and let it be told."""
-        if client in self.reactor.writers:
-            select([], [client.socket], [], 10)
-            client.doWrite()
-
-    def test_literal_address(self) -> None:
-        """A connection to an address begins at once, and is read from when it is made."""
-        client = self.begin("127.0.0.1")
-        self.assertEqual(self.reactor.later, [])
-        self.learn(client)
-        self.addCleanup(client.connectionLost, Failure(CONNECTION_DONE))
-        self.assertEqual([each.transport for each in self.attempt.made], [client])
-        self.assertEqual((self.reactor.readers, self.reactor.writers), ({client}, set()))
-
-    def test_name(self) -> None:
-        """A name is looked up first, in the next turn."""
-        client = self.begin("server.example")
-        self.assertEqual(self.reactor.writers, set())
-        (look_up,) = self.reactor.later
-        look_up()
-        self.learn(client)
-        self.addCleanup(client.connectionLost, Failure(CONNECTION_DONE))
-        self.assertEqual([each.transport for each in self.attempt.made], [client])
-
-    def test_nobody_listens(self) -> None:
-        """An attempt that is refused fails once, and nothing is watched any more."""
-        closed = socket.socket()
-        closed.bind(("127.0.0.1", 0))
-        self.listener.close()
-        self.listener = closed
-        self.addCleanup(closed.close)
-        self.learn(self.begin("127.0.0.1"))
-        self.assertEqual((self.attempt.made, self.attempt.failures), ([], [ConnectionRefusedError]))
-        self.assertEqual((self.reactor.readers, self.reactor.writers), (set(), set()))
-
-    def test_nothing_is_left_for_the_garbage_collector(self) -> None:
-        """What has ended is freed as soon as nobody holds it."""
-        gc.disable()
-        self.addCleanup(gc.enable)
-        client = self.begin("127.0.0.1")
-        self.learn(client)
-        client.connectionLost(Failure(CONNECTION_DONE))
-        left = weakref.ref(client)
-        self.attempt = Attempt()
-        del client
-        self.assertIsNone(left())
-
-
 class WatchTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Listen."""
@@ -344,14 +249,6 @@ class WatchTests(SynchronousTestCase):
 
 
 class SeamTests(SynchronousTestCase):
-    def test_other_reactors_keep_their_transports(self) -> None:
-        """A reactor that is not Twisted's own is asked in the ordinary way."""
-        reactor = MemoryReactorClock()
-        transport.connect(reactor, Address("127.0.0.1", 3306), ClientFactory(), 5)
-        transport.connect(reactor, Address(path="/run/x.sock"), ClientFactory(), 5)
-        self.assertEqual(reactor.tcpClients[0][:2], ("127.0.0.1", 3306))
-        self.assertEqual(reactor.unixClients[0][0], "/run/x.sock")
-
     def test_only_plain_ports_are_changed(self) -> None:
         """A listening port of another kind is left alone."""
 
