@@ -50,7 +50,7 @@ from odptwist.wire.constants import (
     ER_ACCESS_DENIED_ERROR,
     MULTI_FACTOR_AUTHENTICATION,
 )
-from odptwist.wire.framing import Packet, frames
+from odptwist.wire.framing import Packet, fragments_of, frame
 from odptwist.wire.handshake import (
     SSL_REQUEST_SIZE,
     Attribute,
@@ -209,9 +209,9 @@ class ServerLogin:
         return self._send(payload)
 
     def _send(self, payload: bytes) -> bytes:
-        framed = frames([payload], self._sequence)
-        self._sequence = framed.sequence
-        return framed.data
+        data = frame(payload, self._sequence)
+        self._sequence = (self._sequence + fragments_of(payload)) & 0xFF
+        return data
 
 
 def server_response(

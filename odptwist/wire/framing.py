@@ -51,7 +51,14 @@ def _fragments(payload: bytes, sequence: int) -> list[bytes]:
 
 def frame(payload: bytes, sequence: int) -> bytes:
     """Return a payload as one packet, in as many fragments as it needs; numbers wrap at 256."""
+    if len(payload) < MAX_PAYLOAD:
+        return (len(payload) | (sequence & 0xFF) << 24).to_bytes(4, "little") + payload
     return b"".join(_fragments(payload, sequence))
+
+
+def fragments_of(payload: bytes) -> int:
+    """Return how many fragments a payload takes."""
+    return len(payload) // MAX_PAYLOAD + 1
 
 
 def frames(payloads: Iterable[bytes], sequence: int) -> Framed:
@@ -60,6 +67,11 @@ def frames(payloads: Iterable[bytes], sequence: int) -> Framed:
     for payload in payloads:
         pieces += _fragments(payload, sequence + len(pieces) // 2)
     return Framed(b"".join(pieces), (sequence + len(pieces) // 2) & 0xFF)
+
+
+def _announced(stream: bytes | bytearray, at: int) -> int:
+    """Return the size of the payload behind the header at this place."""
+    return stream[at] | stream[at + 1] << 8 | stream[at + 2] << 16
 
 
 class Deframer:
@@ -98,7 +110,7 @@ class Deframer:
             PacketTooLarge: a header announces more than the limit; nothing of the payload is awaited.
             SequenceError: a fragment does not follow the one before it.
         """
-        return self._cut(data, None)
+        return self._take_whole(data) or self._cut(data, None)
 
     def receive_one(self, data: bytes) -> Packet | None:
         """Take the stream's next bytes and return at most one packet.
@@ -109,7 +121,7 @@ class Deframer:
             PacketTooLarge: as `receive`.
             SequenceError: as `receive`.
         """
-        packets = self._cut(data, 1)
+        packets = self._take_whole(data) or self._cut(data, 1)
         return packets[0] if packets else None
 
     @property
@@ -127,6 +139,13 @@ class Deframer:
         self._buffer.clear()
         self._scanned = self._payload_size = 0
         return rest
+
+    def _take_whole(self, data: bytes) -> list[Packet] | None:
+        """Return what `_cut` would if the chunk is one packet and nothing else, as nearly all are in a dialogue."""
+        size = len(data) - HEADER_SIZE
+        if self._buffer or not 0 <= size <= self._limit or size >= MAX_PAYLOAD or _announced(data, 0) != size:
+            return None
+        return [Packet(data[3], data[HEADER_SIZE:])]
 
     def _cut(self, data: bytes, most: int | None) -> list[Packet]:
         # A chunk that begins with a packet is cut where it lies; only an unfinished packet is copied into the buffer.
@@ -157,7 +176,7 @@ class Deframer:
             at = start + self._scanned
             if len(stream) - at < HEADER_SIZE:
                 return False
-            size = stream[at] | stream[at + 1] << 8 | stream[at + 2] << 16
+            size = _announced(stream, at)
             sequence = stream[at + 3]
             if self._scanned and sequence != (self._sequence + 1) & 0xFF:
                 raise SequenceError(f"fragment {(self._sequence + 1) & 0xFF} is due, {sequence} came")
