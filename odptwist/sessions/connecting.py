@@ -23,7 +23,7 @@ from twisted.internet.error import UserError, getConnectError
 from twisted.internet.protocol import ClientFactory
 from twisted.python.failure import Failure
 
-from odptwist.sessions.transport import SUPPORTED, DirectTransport, watch
+from odptwist.sessions.transport import SUPPORTED, DirectTransport, TcpTransport, watch
 from odptwist.snapshots import Address
 
 
@@ -117,17 +117,17 @@ class _LookUp:
             self._looking.cancel()
 
 
-class _TcpClient(DirectTransport, tcp.Connection):
+class _TcpClient(TcpTransport, tcp.Connection):
     """A connection by TCP, before it is made and after that."""
 
     logstr = "server"
-    is_watched = True
     _tlsClientDefault = True
 
     def __init__(self, place: _Place, caller: Caller, reactor: Any) -> None:
         super().__init__(socket.socket(place.family, socket.SOCK_STREAM), None, reactor)
         self._place = place
         self._caller = caller
+        self._reads = False
 
     def begin(self: Any, speaks_first: bool) -> None:
         """Begin to connect; the first event of the socket says that the outcome is known."""
@@ -136,6 +136,7 @@ class _TcpClient(DirectTransport, tcp.Connection):
             self._settle(fault)
             return
         self.doRead = self.doWrite = self._learn_outcome
+        self._reads = speaks_first
         if speaks_first:
             self.startReading()
         else:
@@ -143,7 +144,6 @@ class _TcpClient(DirectTransport, tcp.Connection):
 
     def _learn_outcome(self: Any) -> Any:
         del self.doRead, self.doWrite
-        self.stopWriting()
         self._settle(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
         return self.doRead() if self.connected else None
 
@@ -154,7 +154,9 @@ class _TcpClient(DirectTransport, tcp.Connection):
         self.protocol, self._caller = self._caller, None
         self.connected = 1
         watch(self.socket)
-        self.startReading()
+        if not self._reads:
+            self.stopWriting()
+            self.startReading()
         self.protocol.makeConnection(self)
 
     def stopConnecting(self) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import socket
 import termios
+from ipaddress import ip_address
 from typing import Any, cast
 
 from twisted.internet import abstract, tcp, unix
@@ -119,8 +120,29 @@ class DirectTransport:
             self.connectionLost(_DONE)
 
 
-class _TcpServer(DirectTransport, tcp.Server):
+class TcpTransport(DirectTransport):
+    """Mixed into a transport of `twisted.internet.tcp`."""
+
     is_watched = True
+
+    def _close(self: Any) -> None:
+        """End. Nobody reads, writes or produces any more, so this is left of what Twisted does."""
+        if self.disconnected:
+            return
+        if self._tempDataLen or self.producer:  # somebody has begun again after `loseConnection`
+            self.connectionLost(_DONE)
+            return
+        self.disconnected, self.connected = 1, 0
+        protocol = self.protocol
+        self.socket.close()
+        del self.protocol, self.socket, self.fileno
+        protocol.connectionLost(_DONE)
+
+
+class _TcpServer(TcpTransport, tcp.Server):
+    def getHost(self: Any) -> Any:
+        """Return the address of this side: that of its port, unless that one listens on all addresses."""
+        return getattr(self.server, "sole_host", None) or super().getHost()  # type: ignore[no-untyped-call]
 
 
 class _UnixServer(DirectTransport, unix.Server):
@@ -189,6 +211,8 @@ def write_at_once(port: IListeningPort) -> None:
         # Linux gives the options of a listening socket to those that it accepts.
         watch(plain.socket)
         plain.transport = _TcpServer
+        host = plain.getHost()
+        plain.sole_host = None if ip_address(host.host).is_unspecified else host
         plain.reads_lean = True
     elif SUPPORTED and type(port) is unix.Port:
         plain.transport = _UnixServer

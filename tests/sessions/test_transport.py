@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from twisted.internet import abstract, tcp, unix
+from twisted.internet.address import IPv4Address
 from twisted.internet.main import CONNECTION_DONE
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -184,6 +185,21 @@ class DirectWriteTests(SynchronousTestCase):
         self.addCleanup(ours.close)
         self.assertTrue(transport.close(transport._TcpServer(ours, object(), ("peer", 1), None, 1, self.reactor)))
 
+    def test_write_before_the_close(self) -> None:
+        """A connection that is written to before its turn comes ends as well, and nothing is watched any more."""
+
+        class Told:
+            def connectionLost(self, reason: Failure) -> None:
+                """Be told."""
+
+        self.transport.protocol = Told()
+        self.transport.loseConnection()
+        self.transport.write(b"late")
+        for call in self.reactor.later:
+            call()
+        self.assertTrue(self.transport.disconnected)
+        self.assertEqual((self.reactor.readers, self.reactor.writers), (set(), set()))
+
     def test_abort_before_the_close(self) -> None:
         """A connection that is aborted before its turn comes ends once."""
         told = []
@@ -249,6 +265,22 @@ class WatchTests(SynchronousTestCase):
 
 
 class SeamTests(SynchronousTestCase):
+    def test_address_of_this_side(self) -> None:
+        """A connection came in where its port listens; it is asked itself only if that is everywhere."""
+        for host, asked in (("127.0.0.1", False), ("", True)):
+            listener = socket.create_server((host, 0))
+            self.addCleanup(listener.close)
+            port = tcp.Port(0, object(), reactor=Reactor())
+            port.socket = listener
+            transport.write_at_once(port)
+            theirs = socket.create_connection(("127.0.0.1", listener.getsockname()[1]))
+            self.addCleanup(theirs.close)
+            ours, _ = listener.accept()
+            self.addCleanup(ours.close)
+            accepted = transport._TcpServer(ours, object(), ("peer", 1), port, 1, Reactor())
+            self.assertEqual(accepted.getHost(), IPv4Address("TCP", *ours.getsockname()))
+            self.assertEqual(accepted.getHost() is accepted.getHost(), not asked)
+
     def test_only_plain_ports_are_changed(self) -> None:
         """A listening port of another kind is left alone."""
 
