@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Protocol
 
 from attrs import evolve
@@ -62,6 +63,9 @@ _LOGIN_LIMIT = 256 * 1024
 # A user's name with its tenant and cluster, each of 128 characters at most (MariaDB's and OceanBase's limits).
 # Names of those who were refused are in the log and in the history, so they must not have a megabyte.
 _LONGEST_NAME = 400
+
+# Programs log in again and again as the same few users.
+_parse_user_name = lru_cache(parse_user_name)
 
 # Greeted like this as long as no server has told what it can do: with what all have.
 _UNHEARD = ServerTraits(
@@ -367,7 +371,7 @@ def identify(user: str, clusters: IClusters, host: str) -> Identity:
     if len(user) > _LONGEST_NAME:
         raise access_denied(f"{user[:_LONGEST_NAME]}...", host)
     try:
-        identity = parse_user_name(user, clusters.names, clusters.default_name)
+        identity = _parse_user_name(user, clusters.names, clusters.default_name)
     except ValueError:
         raise access_denied(user, host) from None
     if len(identity.user) > 1 and identity.user[0] == identity.user[-1] == "'":

@@ -24,3 +24,7 @@ class Peer:
         if host.startswith(_MAPPED) and "." in host:
             host = host.removeprefix(_MAPPED)
         return cls(host, getattr(address, "port", 0))
+
+
+NOBODY = Peer()
+"""As long as nothing is known of it."""

@@ -167,7 +167,7 @@ class Surroundings:
         servers = tuple(each.address for each in standings)
         try:
             chosen = tuple(self.router.choose_servers(identity, standings, purpose))
-            if set(chosen) <= set(servers):
+            if all(each in servers for each in chosen):
                 return chosen
             _log.error("router {router} chose {chosen}: servers are tried in order", router=self.router, chosen=chosen)
         except Exception:  # noqa: BLE001 - an extension may raise anything
