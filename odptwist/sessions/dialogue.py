@@ -118,7 +118,7 @@ class Dialogue(Session):
         self.pickups = 0
         self.connected_at = self.logged_in_at = 0.0
         self.by_itself = False
-        self._inbox: Inbox | None = Inbox(surroundings.reactor)
+        self._inbox: Inbox | None = Inbox(surroundings.deadlines)
         self._attempt: Attempt | None = None
         self._header = b""
         self._login: ServerLogin | None = None
@@ -325,7 +325,7 @@ class Dialogue(Session):
         """
         if self._inbox is not None or self.reason is not None:
             raise ServerSessionLost("the server session is in a dialogue or gone")
-        self._inbox = Inbox(self.surroundings.reactor, largest)
+        self._inbox = Inbox(self.surroundings.deadlines, largest)
         self.pickups += 1
         self.transport.write(b"".join(commands))
         try:

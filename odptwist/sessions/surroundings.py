@@ -23,6 +23,7 @@ from odptwist.machines.certificates import CertificateAccounts
 from odptwist.machines.classification import Classifier
 from odptwist.machines.password_bridge import FindKeys
 from odptwist.sessions.compression import Compression
+from odptwist.sessions.deadlines import Deadlines
 from odptwist.sessions.encryption import ClientTls, ServerTls
 from odptwist.sessions.history import History
 from odptwist.sessions.ids import SessionIds
@@ -108,6 +109,7 @@ class Surroundings:
     Attributes:
         probe: asks the servers for their greetings, and fires when all have answered or failed; it never fails.
         paused: watches the clients whose reading is paused.
+        deadlines: for what hardly ever takes too long.
         plain: from `odptwist.machines.exchange.plain_prefixes`.
         killers: by name; what is not there is killed as everywhere.
         kill_account: for statements that neither the asker nor the victim's account can stop, or None.
@@ -152,6 +154,7 @@ class Surroundings:
     compression: Compression = Factory(Compression)
     find_password_keys: FindKeys = lambda: None
     certificate_accounts: CertificateAccounts = Factory(CertificateAccounts)
+    deadlines: Deadlines = Factory(lambda self: Deadlines(self.reactor), takes_self=True)
 
     def tell(self, event: Callable[[ISessionObserver], None]) -> None:
         """Tell every observer of something; what they raise is logged and goes no further."""
