@@ -115,7 +115,8 @@ class Clusters:
         for _, standing in self._known(address):
             if standing.failures and standing.up:
                 self._note(evolve(standing, failures=0))
-        if self._heard.get(address) != traits:
+        before = self._heard.get(address)
+        if before is not traits and before != traits:
             self._heard[address] = traits
             self._promise = reduce(_common, self._heard.values())
 

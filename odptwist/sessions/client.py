@@ -35,7 +35,7 @@ from odptwist.sessions.listener import Listener
 from odptwist.sessions.login import Login
 from odptwist.sessions.opening import Opened
 from odptwist.sessions.own_statements import execute_own
-from odptwist.sessions.peer import Peer
+from odptwist.sessions.peer import NOBODY, Peer
 from odptwist.sessions.server import ServerSession
 from odptwist.sessions.serverless import look_serverless
 from odptwist.sessions.showing import Showing
@@ -123,7 +123,8 @@ class ClientSession(Showing):
         transport = self.transport
         watch_peer(transport)
         transport.registerProducer(self, True)
-        self.peer = Peer.of(transport)
+        if self.peer is NOBODY:
+            self.peer = Peer.of(transport)
         if not self._is_let_in(self._keeper.admission.enter):
             return
         timeout = self.surroundings.limits.login_timeout
@@ -220,8 +221,9 @@ class ClientSession(Showing):
         self._enter(plan, response, rest)
 
     def _enter(self, plan: LoginPlan, response: bytes, rest: bytes) -> None:
-        said = {each.name: each.value for each in plan.response.attributes}
-        self._names = (said.get("program_name", ""), said.get("_client_name", ""), said.get("_client_version", ""))
+        if plan.response.attributes:
+            said = {each.name: each.value for each in plan.response.attributes}
+            self._names = (said.get("program_name", ""), said.get("_client_name", ""), said.get("_client_version", ""))
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None

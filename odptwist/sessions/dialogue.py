@@ -6,6 +6,7 @@ One dialogue at a time; nothing of a client's passes meanwhile.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 from typing import Protocol as Shape
 
@@ -39,6 +40,9 @@ from odptwist.wire.handshake import Greeting, HandshakeResponse
 from odptwist.wire.primitives import encode_text
 from odptwist.wire.proxy_header import ProxyHeader
 from odptwist.wire.resultset import ResultReader
+
+_traits = lru_cache(ServerTraits)
+"""A server greets the same way each time."""
 
 
 @frozen
@@ -277,12 +281,8 @@ class Dialogue(Session):
     def _greeted(self, greeting: Greeting) -> None:
         self.greeting = greeting
         self.server_sessid = greeting.thread_id
-        traits = ServerTraits(
-            version=greeting.server_version,
-            capabilities=greeting.capabilities,
-            charset=greeting.charset,
-            status=greeting.status,
-            plugin=greeting.plugin,
+        traits = _traits(
+            greeting.server_version, greeting.capabilities, greeting.charset, greeting.status, greeting.plugin
         )
         self.surroundings.clusters.heard(self.address, traits)
 

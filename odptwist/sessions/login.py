@@ -135,7 +135,7 @@ class Login:
         self._surroundings = surroundings
         self._machine: ClientLogin | None = None
         self._deframer = Deframer(_LOGIN_LIMIT)
-        self._bridge = PasswordBridge(surroundings.find_password_keys)
+        self._bridge: PasswordBridge | None = None
         self._promised = 0
         self._salt = new_salt()
         self._answer: Deferred[bytes] | None = None
@@ -191,7 +191,7 @@ class Login:
                     self._session.run(self._log_in(self._machine, effect.response))
                 elif self._answer is not None:
                     self._answer.callback(effect.payload)
-                else:
+                elif self._bridge is not None:
                     self._carry(self._bridge.answered(effect.payload))
                 packet = None if self._over else self._take(self._machine, b"")
         except SqlError as refusal:
@@ -273,7 +273,7 @@ class Login:
         else:
             self._over = True
             if machine.asked:
-                plan = evolve(plan, asked=True, key=key if self._bridge.factors == 1 else None)
+                plan = evolve(plan, asked=True, key=key if self._factors == 1 else None)
             session.logged_in(plan, opened, machine.accept(opened.ok), self._deframer.take_rest())
 
     async def _admit(self, machine: ClientLogin, identity: Identity, response: HandshakeResponse) -> None:
@@ -313,6 +313,11 @@ class Login:
         self._answer = None
         return answer
 
+    @property
+    def _factors(self) -> int:
+        """How many proofs the server has asked for, 1 as long as it has asked for none."""
+        return self._bridge.factors if self._bridge is not None else 1
+
     def _opening(self, server: ServerSession | None) -> None:
         self.opening = server
 
@@ -330,6 +335,8 @@ class Login:
     def _pass_on(self, payload: bytes) -> None:
         """Ask the client what its server asks; `SqlError` if its answer would lay the password open."""
         server_secure = self.opening is not None and self.opening.is_secure
+        if self._bridge is None:
+            self._bridge = PasswordBridge(self._surroundings.find_password_keys)
         self._carry(self._bridge.asked(payload, self._session.is_secure, server_secure))
 
     def _carry(self, step: Ask | Answered) -> None:

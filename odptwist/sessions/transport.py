@@ -94,8 +94,8 @@ class DirectTransport:
         Twisted would wait for the peer's farewell too, which a client that sits idle does not send. If nothing waits to
         be sent, nothing has to become writable: that saves a turn of the reactor and five system calls.
         """
-        idle = self.connected and not (self.disconnecting or self.TLS or self.producer) and not count_waiting(self)
-        if idle:
+        waits = self.dataBuffer or self._tempDataLen or self.TLS or self.producer
+        if self.connected and not (self.disconnecting or waits):
             self.disconnecting = self.closes_next = True
             self.stopReading()
             self.reactor.callLater(0, self._close)
