@@ -16,15 +16,19 @@ import socket
 import termios
 from ipaddress import ip_address
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 from twisted.internet import abstract, tcp, unix
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 # What one read takes, and what may be queued before the other side is paused. Small packets cost the same as with
 # Twisted's 64 KiB, large results 6 to 40 % less (docs/reference/performance).
 BUFFER_SIZE = 256 * 1024
+
+_log = Logger()
 
 # One for all, as in Twisted's own loop: nobody adds to it.
 _DONE = Failure(CONNECTION_DONE)
@@ -34,6 +38,28 @@ SUPPORTED = (
     and hasattr(unix.Connector, "_makeTransport")
     and hasattr(tcp.Client, "_tlsClientDefault")
 )
+
+
+# By reactor, the connections that close in its next turn, all by one delayed call: those of a client and its server end
+# together, and others with them.
+_closing: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()
+
+
+def _close_soon(transport: Any) -> None:
+    waiting = _closing.setdefault(transport.reactor, [])
+    if not waiting:
+        transport.reactor.callLater(0, _close_all, waiting)
+    waiting.append(transport)
+
+
+def _close_all(waiting: list[Any]) -> None:
+    closing = waiting.copy()
+    waiting.clear()
+    for transport in closing:
+        try:
+            transport._close()
+        except Exception:  # noqa: BLE001 - as by the reactor: the others must not suffer
+            _log.failure("a connection could not be closed")
 
 
 class DirectTransport:
@@ -98,7 +124,7 @@ class DirectTransport:
         if self.connected and not (self.disconnecting or waits):
             self.disconnecting = self.closes_next = True
             self.stopReading()
-            self.reactor.callLater(0, self._close)
+            _close_soon(self)
             return
         super().loseConnection()  # type: ignore[misc]
         if self.TLS:

@@ -185,6 +185,32 @@ class DirectWriteTests(SynchronousTestCase):
         self.addCleanup(ours.close)
         self.assertTrue(transport.close(transport._TcpServer(ours, object(), ("peer", 1), None, 1, self.reactor)))
 
+    def test_several_close_by_one_call(self) -> None:
+        """All connections that close have one call of the reactor, and one whose end fails does not keep the others."""
+        ours, theirs = socket.socketpair()
+        self.addCleanup(theirs.close)
+        self.addCleanup(ours.close)
+        other = transport._TcpServer(ours, object(), ("peer", 1), None, 1, self.reactor)
+
+        class Broken:
+            def connectionLost(self, reason: Failure) -> None:
+                """Fail."""
+                raise RuntimeError("broken")
+
+        for each in (self.transport, other):
+            each.protocol = Broken()
+            each.loseConnection()
+        (close,) = self.reactor.later
+        close()
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 2)
+        self.assertTrue(self.transport.disconnected and other.disconnected)
+        self.reactor.later.clear()
+        again = transport._TcpServer(socket.socket(), object(), ("peer", 1), None, 1, self.reactor)
+        again.protocol = Broken()
+        again.loseConnection()
+        self.reactor.later.pop()()
+        self.flushLoggedErrors(RuntimeError)
+
     def test_write_before_the_close(self) -> None:
         """A connection that is written to before its turn comes ends as well, and nothing is watched any more."""
 
