@@ -53,15 +53,15 @@ def connect(reactor: Any, address: Address, caller: Caller, speaks_first: bool =
         caller: is told of the outcome, perhaps before this returns.
         speaks_first: whether the server speaks first. If so, the connection may be told of as late as that.
     """
-    factory = _Once(caller)
+    attempt: Any
     if not SUPPORTED or not isinstance(reactor, _posix_reactor()):
-        attempt: Any = (
-            reactor.connectUNIX(address.path, factory, None)
+        attempt = (
+            reactor.connectUNIX(address.path, _Once(caller), None)
             if address.path
-            else reactor.connectTCP(address.host, address.port, factory, None)
+            else reactor.connectTCP(address.host, address.port, _Once(caller), None)
         )
     elif address.path:
-        attempt = _UnixConnector(address.path, factory, None, reactor, 0)  # type: ignore[no-untyped-call]
+        attempt = _UnixConnector(address.path, _Once(caller), None, reactor, 0)  # type: ignore[no-untyped-call]
         attempt.connect()
     else:
         place = _find_place(address.host, address.port)

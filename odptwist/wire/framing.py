@@ -56,22 +56,12 @@ def frame(payload: bytes, sequence: int) -> bytes:
     return b"".join(_fragments(payload, sequence))
 
 
-def fragments_of(payload: bytes) -> int:
-    """Return how many fragments a payload takes."""
-    return len(payload) // MAX_PAYLOAD + 1
-
-
 def frames(payloads: Iterable[bytes], sequence: int) -> Framed:
     """Return payloads as packets with running numbers, the first of which is `sequence`."""
     pieces: list[bytes] = []
     for payload in payloads:
         pieces += _fragments(payload, sequence + len(pieces) // 2)
     return Framed(b"".join(pieces), (sequence + len(pieces) // 2) & 0xFF)
-
-
-def _announced(stream: bytes | bytearray, at: int) -> int:
-    """Return the size of the payload behind the header at this place."""
-    return stream[at] | stream[at + 1] << 8 | stream[at + 2] << 16
 
 
 class Deframer:
@@ -143,7 +133,9 @@ class Deframer:
     def _take_whole(self, data: bytes) -> list[Packet] | None:
         """Return what `_cut` would if the chunk is one packet and nothing else, as nearly all are in a dialogue."""
         size = len(data) - HEADER_SIZE
-        if self._buffer or not 0 <= size <= self._limit or size >= MAX_PAYLOAD or _announced(data, 0) != size:
+        if self._buffer or size < 0 or size != int.from_bytes(data[:3], "little"):
+            return None
+        if size > self._limit or size == MAX_PAYLOAD:
             return None
         return [Packet(data[3], data[HEADER_SIZE:])]
 
@@ -176,7 +168,7 @@ class Deframer:
             at = start + self._scanned
             if len(stream) - at < HEADER_SIZE:
                 return False
-            size = _announced(stream, at)
+            size = stream[at] | stream[at + 1] << 8 | stream[at + 2] << 16
             sequence = stream[at + 3]
             if self._scanned and sequence != (self._sequence + 1) & 0xFF:
                 raise SequenceError(f"fragment {(self._sequence + 1) & 0xFF} is due, {sequence} came")
