@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from attrs import frozen
 from twisted.internet import tcp, unix
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.error import UserError, getConnectError
+from twisted.internet.error import ConnectBindError, UserError, getConnectError
 from twisted.internet.protocol import ClientFactory
 from twisted.python.failure import Failure
 
@@ -44,7 +44,7 @@ class Attempt(Protocol):
         """Give up; the caller is told, as of any failure."""
 
 
-def connect(reactor: Any, address: Address, caller: Caller, speaks_first: bool = True) -> Attempt:
+def connect(reactor: Any, address: Address, caller: Caller, speaks_first: bool = True) -> Attempt | None:
     """Begin to connect to a server. There is no timeout: whoever waits for the outcome has one, and stops the attempt.
 
     Args:
@@ -52,6 +52,9 @@ def connect(reactor: Any, address: Address, caller: Caller, speaks_first: bool =
         address: where to.
         caller: is told of the outcome, perhaps before this returns.
         speaks_first: whether the server speaks first. If so, the connection may be told of as late as that.
+
+    Returns:
+        None if it has failed already.
     """
     attempt: Any
     if not SUPPORTED or not isinstance(reactor, _posix_reactor()):
@@ -65,8 +68,11 @@ def connect(reactor: Any, address: Address, caller: Caller, speaks_first: bool =
         attempt.connect()
     else:
         place = _find_place(address.host, address.port)
-        attempt = _TcpClient(place, caller, reactor) if place is not None else _LookUp(address, caller, reactor)
-        attempt.begin(speaks_first)
+        if place is None:
+            attempt = _LookUp(address, caller, reactor)
+            attempt.begin(speaks_first)
+        else:
+            attempt = _begin(place, caller, reactor, speaks_first)
     return attempt  # type: ignore[no-any-return]
 
 
@@ -103,8 +109,7 @@ class _LookUp:
 
         def found(host: str) -> None:
             place = _Place(socket.AF_INET, (host, self._address.port))
-            self._client = _TcpClient(place, self._caller, self._reactor)
-            self._client.begin(speaks_first)
+            self._client = _begin(place, self._caller, self._reactor, speaks_first)
 
         self._looking = self._reactor.resolve(self._address.host)
         self._looking.addCallbacks(found, self._caller.connection_failed)
@@ -115,6 +120,17 @@ class _LookUp:
             self._client.stopConnecting()
         else:
             self._looking.cancel()
+
+
+def _begin(place: _Place, caller: Caller, reactor: Any, speaks_first: bool) -> _TcpClient | None:
+    """Begin to connect to a place; return None if there are too many open files for it."""
+    try:
+        client = _TcpClient(place, caller, reactor)
+    except OSError as fault:
+        caller.connection_failed(Failure(ConnectBindError(fault.errno, os.strerror(fault.errno or 0))))
+        return None
+    client.begin(speaks_first)
+    return client
 
 
 class _TcpClient(TcpTransport, tcp.Connection):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import socket
 import weakref
@@ -10,7 +11,7 @@ from typing import Any
 
 from twisted.internet import tcp
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectError, ConnectionRefusedError, UserError
+from twisted.internet.error import ConnectBindError, ConnectError, ConnectionRefusedError, UserError
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.protocol import Protocol
 from twisted.internet.testing import MemoryReactorClock
@@ -169,6 +170,19 @@ class ConnectTests(SynchronousTestCase):
         connecting.connect(self.reactor, Address("255.255.255.255", 1), self.caller)
         self.assertEqual(len(self.caller.told), 1)
         self.assertTrue(issubclass(self.caller.told[0], ConnectError))
+
+    def test_too_many_open_files(self) -> None:
+        """If there cannot be a socket, the attempt has failed, to an address as to a name."""
+
+        def refuse(*arguments: object) -> None:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        self.patch(connecting.socket, "socket", refuse)
+        self.assertIsNone(self.begin())
+        attempt = self.begin("server.example")
+        self.reactor.looking.callback("127.0.0.1")
+        attempt.stopConnecting()
+        self.assertEqual(self.caller.told, [ConnectBindError, ConnectBindError])
 
     def test_reactor_finds_the_end(self) -> None:
         """A connection that ends before it is made has failed; to give it up then does nothing more."""
