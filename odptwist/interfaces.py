@@ -37,7 +37,7 @@ from odptwist.views import SessionView
 class IClusters(Interface):
     """The clusters of the settings and what was learnt of their servers."""
 
-    names = Attribute("Collection[str]: the clusters' names, at least one")
+    names = Attribute("frozenset[str]: the clusters' names, at least one")
     default_name = Attribute("str: the cluster of a user who names none")
     generation = Attribute(
         "int: rises whenever the role of a server changes, or whether it is up, or a cluster's servers"

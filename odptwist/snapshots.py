@@ -191,6 +191,10 @@ class Versions:
     db_name: int = 0
 
 
+UNCHANGED = Versions()
+"""Of a session that has set up nothing."""
+
+
 @frozen
 class ServerSessionSnapshot:
     """A server session as it was at one moment.

@@ -65,6 +65,7 @@ class Clusters:
         self, clusters: Sequence[Cluster], clock: Any = None, down_after: int = 3, retry: float = 20.0
     ) -> None:
         self._clusters = {cluster.name: cluster for cluster in clusters}
+        self.names = frozenset(self._clusters)
         self.default_name = clusters[0].name
         self.generation = 0
         self._clock = clock
@@ -82,11 +83,6 @@ class Clusters:
         self._retries: dict[Address, Any] = {}
         self._rivalries: set[str] = set()
         self._confirmed: dict[str, set[Address]] = {}
-
-    @property
-    def names(self) -> frozenset[str]:
-        """The clusters' names."""
-        return frozenset(self._clusters)
 
     def standings(self, cluster: str) -> Sequence[ServerStanding]:
         """Return what is known about each server of a known cluster."""
@@ -119,7 +115,8 @@ class Clusters:
         for _, standing in self._known(address):
             if standing.failures and standing.up:
                 self._note(evolve(standing, failures=0))
-        if self._heard.get(address) != traits:
+        before = self._heard.get(address)
+        if before is not traits and before != traits:
             self._heard[address] = traits
             self._promise = reduce(_common, self._heard.values())
 

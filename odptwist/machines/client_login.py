@@ -13,8 +13,8 @@ from enum import Enum, unique
 
 from odptwist.errors import SequenceError, WireError
 from odptwist.machines.effects import Answered, Identified, WantsTls
-from odptwist.wire.constants import CLIENT_SSL
-from odptwist.wire.framing import Packet, frames
+from odptwist.wire.constants import CLIENT_SSL, MAX_PAYLOAD
+from odptwist.wire.framing import Packet, frame
 from odptwist.wire.handshake import Greeting, is_ssl_request, parse_handshake_response
 
 
@@ -102,6 +102,5 @@ class ClientLogin:
             raise WireError(f"a login that is {self.state.value} cannot go on like this")
 
     def _send(self, payload: bytes) -> bytes:
-        framed = frames([payload], self._sequence)
-        self._sequence = framed.sequence
-        return framed.data
+        sequence, self._sequence = self._sequence, (self._sequence + len(payload) // MAX_PAYLOAD + 1) & 0xFF
+        return frame(payload, sequence)

@@ -48,9 +48,10 @@ from odptwist.wire.constants import (
     CLIENT_SESSION_TRACK,
     CLIENT_TRANSACTIONS,
     ER_ACCESS_DENIED_ERROR,
+    MAX_PAYLOAD,
     MULTI_FACTOR_AUTHENTICATION,
 )
-from odptwist.wire.framing import Packet, frames
+from odptwist.wire.framing import Packet, frame
 from odptwist.wire.handshake import (
     SSL_REQUEST_SIZE,
     Attribute,
@@ -209,9 +210,8 @@ class ServerLogin:
         return self._send(payload)
 
     def _send(self, payload: bytes) -> bytes:
-        framed = frames([payload], self._sequence)
-        self._sequence = framed.sequence
-        return framed.data
+        sequence, self._sequence = self._sequence, (self._sequence + len(payload) // MAX_PAYLOAD + 1) & 0xFF
+        return frame(payload, sequence)
 
 
 def server_response(

@@ -15,7 +15,7 @@ import re
 
 from attrs import Factory, define, evolve, frozen
 
-from odptwist.snapshots import Versions
+from odptwist.snapshots import UNCHANGED, Versions
 from odptwist.sqltext import Kind, Token, bare, statements
 
 HOT_VARIABLES = frozenset(("autocommit", "ob_log_level", "ob_query_timeout", "ob_last_schema_version"))
@@ -163,7 +163,7 @@ class SessionState:
     """
 
     database: str | None = None
-    versions: Versions = Factory(Versions)
+    versions: Versions = UNCHANGED
     serial: int = 0
     settings: dict[str, Kept] = Factory(dict)
     pins: set[str] = Factory(set)

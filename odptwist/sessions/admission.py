@@ -174,10 +174,12 @@ class Admission:
 
 
 def _discount(counts: dict[K, int], key: K | None) -> None:
-    if key is None or key not in counts:
+    left = counts.get(key, 0) - 1 if key is not None else -1
+    if key is None or left < 0:
         return
-    counts[key] -= 1
-    if not counts[key]:
+    if left:
+        counts[key] = left
+    else:
         del counts[key]
 
 

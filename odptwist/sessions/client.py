@@ -24,6 +24,7 @@ from odptwist.sessions.choice import Choice
 from odptwist.sessions.commands import look
 from odptwist.sessions.compression import compress_client
 from odptwist.sessions.cures import expect_eof, expect_state_change
+from odptwist.sessions.deadlines import Deadline
 from odptwist.sessions.dialogue import LoginPlan
 from odptwist.sessions.encryption import explain
 from odptwist.sessions.grants import told_privileges
@@ -34,7 +35,7 @@ from odptwist.sessions.listener import Listener
 from odptwist.sessions.login import Login
 from odptwist.sessions.opening import Opened
 from odptwist.sessions.own_statements import execute_own
-from odptwist.sessions.peer import Peer
+from odptwist.sessions.peer import NOBODY, Peer
 from odptwist.sessions.server import ServerSession
 from odptwist.sessions.serverless import look_serverless
 from odptwist.sessions.showing import Showing
@@ -90,10 +91,10 @@ class ClientSession(Showing):
 
     __slots__ = (
         "_arrival",
+        "_deadline",
         "_keeper",
         "_mark_timer",
         "_taken",
-        "_timer",
         "counted_host",
         "counted_user",
         "listener",
@@ -111,7 +112,7 @@ class ClientSession(Showing):
         self._keeper = keeper
         self._login = Login(self, surroundings)
         self._arrival: Arrival | None = None
-        self._timer: Any = None
+        self._deadline: Deadline | None = None
         self._mark_timer: Any = None
         self._taken: ServerSession | None = None
 
@@ -122,14 +123,18 @@ class ClientSession(Showing):
         transport = self.transport
         watch_peer(transport)
         transport.registerProducer(self, True)
-        self.peer = Peer.of(transport)
+        if self.peer is NOBODY:
+            self.peer = Peer.of(transport)
         if not self._is_let_in(self._keeper.admission.enter):
             return
         timeout = self.surroundings.limits.login_timeout
         if timeout:
-            self._timer = self.surroundings.reactor.callLater(timeout, self.drop, CloseReason.LOGIN_TIMEOUT)
+            self._deadline = self.surroundings.deadlines.begin(timeout, self._login_took_too_long)
         self._arrival = Arrival(self, self.surroundings.reactor)
         self._arrival.begin()
+
+    def _login_took_too_long(self) -> None:
+        self.drop(CloseReason.LOGIN_TIMEOUT)
 
     def came_from(self, header: ProxyHeader) -> None:
         """Be told by a load balancer where the client comes from, rarely after the greeting."""
@@ -216,11 +221,12 @@ class ClientSession(Showing):
         self._enter(plan, response, rest)
 
     def _enter(self, plan: LoginPlan, response: bytes, rest: bytes) -> None:
-        said = {each.name: each.value for each in plan.response.attributes}
-        self._names = (said.get("program_name", ""), said.get("_client_name", ""), said.get("_client_version", ""))
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if plan.response.attributes:
+            said = {each.name: each.value for each in plan.response.attributes}
+            self._names = (said.get("program_name", ""), said.get("_client_name", ""), said.get("_client_version", ""))
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
         self._login = None
         self.since = self.surroundings.reactor.seconds()
         self.transport.write(response)
@@ -404,10 +410,13 @@ class ClientSession(Showing):
 
     def closing(self) -> None:
         """End all that belongs to this session but its own transport."""
-        for timer in (self._timer, self._mark_timer):
-            if timer is not None and timer.active():
-                timer.cancel()
-        self._timer = self._mark_timer = None
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        if self._mark_timer is not None:
+            if self._mark_timer.active():
+                self._mark_timer.cancel()
+            self._mark_timer = None
         if self._arrival is not None:
             self._arrival.stop()
         if self._paused:

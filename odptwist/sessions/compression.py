@@ -53,18 +53,15 @@ class Compression:
     @property
     def offer(self) -> int:
         """The capabilities to offer to clients."""
-        offer = 0
-        for algorithm in self.clients:
-            offer |= FLAGS[algorithm]
-        return offer
+        return sum(flag for algorithm, flag in FLAGS.items() if algorithm in self.clients)
 
     def for_client(self, capabilities: int, zstd_level: int | None) -> Compressed | None:
         """Return what a client has asked for in its handshake response, if it was offered; None for nothing.
 
         Where it asks for both, it means zlib, as with MySQL. It may ask for less effort than the settings allow.
         """
-        for algorithm in (Algorithm.ZLIB, Algorithm.ZSTD):
-            if algorithm in self.clients and capabilities & FLAGS[algorithm]:
+        for algorithm, flag in FLAGS.items():
+            if capabilities & flag and algorithm in self.clients:
                 level = self.levels[algorithm]
                 if algorithm is Algorithm.ZSTD and zstd_level:
                     level = min(level, zstd_level)

@@ -137,8 +137,9 @@ class Counts:
 
     def closed(self, server: CountedServer) -> None:
         """Be told that a server session ends: what it has counted is kept."""
+        rare = self._rare
         for name, amount in _of_server(server):
-            self.add(name, amount)
+            rare[name] = rare.get(name, 0) + amount
         if not server.connected_at:
             self.add("server_connect_retries")
 

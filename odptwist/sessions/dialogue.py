@@ -6,12 +6,12 @@ One dialogue at a time; nothing of a client's passes meanwhile.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 from typing import Protocol as Shape
 
 from attrs import evolve, field, frozen
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.protocol import ClientFactory
+from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
 
 from odptwist.errors import (
@@ -27,11 +27,12 @@ from odptwist.machines.effects import Ask, Greeted
 from odptwist.machines.own_answers import OwnAnswers
 from odptwist.machines.server_login import ServerLogin, server_response, takes_proxy_scramble
 from odptwist.sessions.compression import compress_server
+from odptwist.sessions.connecting import Attempt, connect
 from odptwist.sessions.encryption import begin_tls, explain
 from odptwist.sessions.inbox import DIALOGUE_LIMIT, Inbox
 from odptwist.sessions.session import Session
 from odptwist.sessions.surroundings import Surroundings
-from odptwist.sessions.transport import connect, watch_peer
+from odptwist.sessions.transport import watch_peer
 from odptwist.snapshots import Address, ServerTraits
 from odptwist.wire.constants import CLIENT_SSL, COM_QUERY
 from odptwist.wire.framing import frame
@@ -39,6 +40,9 @@ from odptwist.wire.handshake import Greeting, HandshakeResponse
 from odptwist.wire.primitives import encode_text
 from odptwist.wire.proxy_header import ProxyHeader
 from odptwist.wire.resultset import ResultReader
+
+_traits = lru_cache(ServerTraits)
+"""A server greets the same way each time."""
 
 
 @frozen
@@ -92,9 +96,10 @@ class Dialogue(Session):
     """
 
     __slots__ = (
+        "_attempt",
+        "_header",
         "_inbox",
         "_login",
-        "_made",
         "_securing",
         "address",
         "agreed",
@@ -117,8 +122,9 @@ class Dialogue(Session):
         self.pickups = 0
         self.connected_at = self.logged_in_at = 0.0
         self.by_itself = False
-        self._inbox: Inbox | None = Inbox(surroundings.reactor)
-        self._made: Deferred[None] | None = None
+        self._inbox: Inbox | None = Inbox(surroundings.deadlines)
+        self._attempt: Attempt | None = None
+        self._header = b""
         self._login: ServerLogin | None = None
         self._securing = False
 
@@ -139,47 +145,46 @@ class Dialogue(Session):
 
     # -- the connection ----------------------------------------------------------------------------------------------
 
-    async def connect(self, origin: ProxyHeader | None = None) -> None:
-        """Connect to the server, and tell it whom for, if it is to be told.
+    def connect(self, origin: ProxyHeader | None = None) -> None:
+        """Begin to connect to the server, and tell it whom for, if it is to be told.
+
+        What comes of it is told to who waits for the greeting, and that one's timeout holds for both.
 
         Args:
             origin: where the client comes from; None: the connection is the proxy's own.
-
-        Raises:
-            ServerUnreachable: it cannot be connected to within the connect timeout.
         """
-        timeout = self.surroundings.limits.connect_timeout
-        self._made = made = Deferred[None](lambda _: self._stop_connecting(connector))
-        connector = connect(self.surroundings.reactor, self.address, _Once(self), timeout)
-        try:
-            await made
-        finally:
-            self._made = None
         version = self.surroundings.server_headers.get(self.address)
         if version is not None:
-            self.transport.write((origin or ProxyHeader()).encode(version))
-
-    def _stop_connecting(self, connector: Any) -> None:
-        self._made = None  # so that the end of the attempt is not taken for a failure of the server
-        connector.disconnect()
+            self._header = (origin or ProxyHeader()).encode(version)
+        attempt = connect(self.surroundings.reactor, self.address, self, speaks_first=version is None)
+        if self.transport is None and self._gone is not None:
+            self._attempt = attempt
 
     def connectionMade(self) -> None:
         """Be connected."""
+        self._attempt = None
         self.connected_at = self.surroundings.reactor.seconds()
         watch_peer(self.transport)
-        if self._made is not None:
-            self._made.callback(None)
+        if self._header:
+            self.transport.write(self._header)
+            self._header = b""
 
-    def connection_failed(self, why: str) -> None:
+    def connection_failed(self, reason: Failure) -> None:
         """Be told that the connection cannot be made."""
+        self._attempt = None
         self._tell_gone()
-        if self._made is not None:
-            self._made.errback(ServerUnreachable(why))
+        if self._inbox is not None:
+            self._inbox.end(Failure(ServerUnreachable(explain(reason))))
 
     def closing(self) -> None:
         """Stop connecting."""
-        if self._made is not None:
-            self._made.cancel()
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            inbox, self._inbox = self._inbox, None  # so that this is not taken for a failure of the server
+            attempt.stopConnecting()
+            if inbox is not None:
+                # Not at once: it may be the dialogue itself that gives up.
+                self.surroundings.reactor.callLater(0, inbox.end, Failure(CancelledError()))
 
     # -- the login ---------------------------------------------------------------------------------------------------
 
@@ -276,12 +281,8 @@ class Dialogue(Session):
     def _greeted(self, greeting: Greeting) -> None:
         self.greeting = greeting
         self.server_sessid = greeting.thread_id
-        traits = ServerTraits(
-            version=greeting.server_version,
-            capabilities=greeting.capabilities,
-            charset=greeting.charset,
-            status=greeting.status,
-            plugin=greeting.plugin,
+        traits = _traits(
+            greeting.server_version, greeting.capabilities, greeting.charset, greeting.status, greeting.plugin
         )
         self.surroundings.clusters.heard(self.address, traits)
 
@@ -324,7 +325,7 @@ class Dialogue(Session):
         """
         if self._inbox is not None or self.reason is not None:
             raise ServerSessionLost("the server session is in a dialogue or gone")
-        self._inbox = Inbox(self.surroundings.reactor, largest)
+        self._inbox = Inbox(self.surroundings.deadlines, largest)
         self.pickups += 1
         self.transport.write(b"".join(commands))
         try:
@@ -368,18 +369,3 @@ class Dialogue(Session):
                 else ServerSessionLost(f"server {self.address} closed the connection: {detail}")
             )
             self._inbox.end(Failure(fault))
-
-
-class _Once(ClientFactory):
-    """Gives one connection its session."""
-
-    noisy = False
-
-    def __init__(self, session: Dialogue) -> None:
-        self._session = session
-
-    def buildProtocol(self, addr: object) -> Dialogue:
-        return self._session
-
-    def clientConnectionFailed(self, connector: object, reason: Failure) -> None:
-        self._session.connection_failed(explain(reason))

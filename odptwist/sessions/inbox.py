@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from odptwist.errors import ServerUnreachable, WireError
+from odptwist.sessions.deadlines import Deadline, Deadlines
 from odptwist.wire.framing import Deframer, Packet
 
 # Logins and the proxy's own small questions; no packet of theirs comes near it.
@@ -19,23 +19,23 @@ class Inbox:
     """Takes a peer's bytes and hands out its packets to one waiter at a time.
 
     A dialogue has few packets, and each is waited for; what comes before anybody waits is kept, up to the limit of
-    bytes that one packet may have. One timer serves all of them.
+    bytes that one packet may have.
 
     Args:
-        reactor: for the time to wait.
+        deadlines: for the time to wait.
         limit: the longest payload, in bytes.
     """
 
-    __slots__ = ("_deframer", "_ended", "_packets", "_patience", "_reactor", "_timer", "_waiter")
+    __slots__ = ("_deadline", "_deadlines", "_deframer", "_ended", "_packets", "_patience", "_waiter")
 
-    def __init__(self, reactor: Any, limit: int = DIALOGUE_LIMIT) -> None:
-        self._reactor = reactor
+    def __init__(self, deadlines: Deadlines, limit: int = DIALOGUE_LIMIT) -> None:
+        self._deadlines = deadlines
         self._deframer = Deframer(limit)
         self._packets: deque[Packet] = deque()
         self._waiter: Deferred[Packet] | None = None
         self._ended: Failure | None = None
         self._patience = 0.0
-        self._timer: Any = None
+        self._deadline: Deadline | None = None
 
     @property
     def buffered(self) -> bool:
@@ -69,10 +69,10 @@ class Inbox:
             self.close()
         elif self._waiter is not None:
             self._patience = patience
-            if self._timer is None:
-                self._timer = self._reactor.callLater(patience, self._too_late)
+            if self._deadline is None:
+                self._deadline = self._deadlines.begin(patience, self._too_late)
             else:
-                self._timer.reset(patience)
+                self._deadline.restart(patience)
         return waiter
 
     def end(self, reason: Failure) -> None:
@@ -83,10 +83,10 @@ class Inbox:
             self._serve()
 
     def close(self) -> None:
-        """Stop the timer: nobody waits, or for as long as it takes."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        """Watch the time no more: nobody waits, or for as long as it takes."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
     def _serve(self) -> None:
         waiter = self._waiter
@@ -100,7 +100,7 @@ class Inbox:
             waiter.errback(self._ended)
 
     def _too_late(self) -> None:
-        self._timer = None
+        self._deadline = None
         if self._waiter is not None:  # else the answer has come, and the dialogue is not over
             self.end(Failure(ServerUnreachable(f"no answer within {self._patience:g} s")))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Protocol
 
 from attrs import evolve
@@ -62,6 +63,9 @@ _LOGIN_LIMIT = 256 * 1024
 # A user's name with its tenant and cluster, each of 128 characters at most (MariaDB's and OceanBase's limits).
 # Names of those who were refused are in the log and in the history, so they must not have a megabyte.
 _LONGEST_NAME = 400
+
+# Programs log in again and again as the same few users.
+_parse_user_name = lru_cache(parse_user_name)
 
 # Greeted like this as long as no server has told what it can do: with what all have.
 _UNHEARD = ServerTraits(
@@ -131,7 +135,7 @@ class Login:
         self._surroundings = surroundings
         self._machine: ClientLogin | None = None
         self._deframer = Deframer(_LOGIN_LIMIT)
-        self._bridge = PasswordBridge(surroundings.find_password_keys)
+        self._bridge: PasswordBridge | None = None
         self._promised = 0
         self._salt = new_salt()
         self._answer: Deferred[bytes] | None = None
@@ -187,7 +191,7 @@ class Login:
                     self._session.run(self._log_in(self._machine, effect.response))
                 elif self._answer is not None:
                     self._answer.callback(effect.payload)
-                else:
+                elif self._bridge is not None:
                     self._carry(self._bridge.answered(effect.payload))
                 packet = None if self._over else self._take(self._machine, b"")
         except SqlError as refusal:
@@ -269,7 +273,7 @@ class Login:
         else:
             self._over = True
             if machine.asked:
-                plan = evolve(plan, asked=True, key=key if self._bridge.factors == 1 else None)
+                plan = evolve(plan, asked=True, key=key if self._factors == 1 else None)
             session.logged_in(plan, opened, machine.accept(opened.ok), self._deframer.take_rest())
 
     async def _admit(self, machine: ClientLogin, identity: Identity, response: HandshakeResponse) -> None:
@@ -309,6 +313,11 @@ class Login:
         self._answer = None
         return answer
 
+    @property
+    def _factors(self) -> int:
+        """How many proofs the server has asked for, 1 as long as it has asked for none."""
+        return self._bridge.factors if self._bridge is not None else 1
+
     def _opening(self, server: ServerSession | None) -> None:
         self.opening = server
 
@@ -326,6 +335,8 @@ class Login:
     def _pass_on(self, payload: bytes) -> None:
         """Ask the client what its server asks; `SqlError` if its answer would lay the password open."""
         server_secure = self.opening is not None and self.opening.is_secure
+        if self._bridge is None:
+            self._bridge = PasswordBridge(self._surroundings.find_password_keys)
         self._carry(self._bridge.asked(payload, self._session.is_secure, server_secure))
 
     def _carry(self, step: Ask | Answered) -> None:
@@ -367,7 +378,7 @@ def identify(user: str, clusters: IClusters, host: str) -> Identity:
     if len(user) > _LONGEST_NAME:
         raise access_denied(f"{user[:_LONGEST_NAME]}...", host)
     try:
-        identity = parse_user_name(user, clusters.names, clusters.default_name)
+        identity = _parse_user_name(user, clusters.names, clusters.default_name)
     except ValueError:
         raise access_denied(user, host) from None
     if len(identity.user) > 1 and identity.user[0] == identity.user[-1] == "'":

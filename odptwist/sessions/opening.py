@@ -82,7 +82,7 @@ async def open_server_session(
     session = ServerSession(surroundings.numbers.new_ss_id(), address, surroundings)
     opening(session)
     try:
-        await session.connect(plan.origin)
+        session.connect(plan.origin)
         return Opened(session, await session.log_in(plan, ask, greeted))
     except BaseException as fault:
         session.drop(CloseReason.SERVER_UNREACHABLE if isinstance(fault, _TROUBLE) else CloseReason.LOGIN_REFUSED)
@@ -154,7 +154,7 @@ async def open_side_session(surroundings: Surroundings, plan: LoginPlan, address
     """
     side = ServerSession(0, address, surroundings)
     try:
-        await side.connect(plan.origin)
+        side.connect(plan.origin)
         await side.log_in(plan, None, lambda greeting: None)
     except BaseException:
         side.drop(CloseReason.SERVER_UNREACHABLE)
@@ -188,7 +188,7 @@ async def read_traits(surroundings: Surroundings, address: Address) -> None:
     """
     session = ServerSession(0, address, surroundings)
     try:
-        await session.connect()
+        session.connect()
         await session.read_greeting()
     finally:
         session.drop(CloseReason.CLIENT_SESSION_ENDED)

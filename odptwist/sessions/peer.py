@@ -18,9 +18,17 @@ class Peer:
 
     @classmethod
     def of(cls, transport: Any) -> Self:
-        """Return where a transport comes from: by IPv4 if so, also on a socket of both families (RFC 4291, 2.5.5.2)."""
-        address = transport.getPeer()
+        """Return where a transport comes from."""
+        return cls.at(transport.getPeer())
+
+    @classmethod
+    def at(cls, address: Any) -> Self:
+        """Return what Twisted calls an address, by IPv4 also on a socket of both families (RFC 4291, 2.5.5.2)."""
         host = getattr(address, "host", "")
         if host.startswith(_MAPPED) and "." in host:
             host = host.removeprefix(_MAPPED)
         return cls(host, getattr(address, "port", 0))
+
+
+NOBODY = Peer()
+"""As long as nothing is known of it."""

@@ -21,6 +21,7 @@ from odptwist.sessions.client import ClientSession
 from odptwist.sessions.directory import Directory
 from odptwist.sessions.kill import kill_query, kill_server_session, kill_session, stop_abandoned
 from odptwist.sessions.listener import PLAIN, Listener
+from odptwist.sessions.peer import Peer
 from odptwist.sessions.ruled import RuledSession
 from odptwist.sessions.server import ServerSession
 from odptwist.sessions.time_limits import TimeLimits
@@ -252,4 +253,7 @@ class Entrance(ServerFactory):
 
     def buildProtocol(self, addr: IAddress | None) -> ClientSession:
         """Make a session for a client that has connected."""
-        return self._registry.new_session(self._listener)
+        session = self._registry.new_session(self._listener)
+        if addr is not None:
+            session.peer = Peer.at(addr)
+        return session

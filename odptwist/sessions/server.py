@@ -23,7 +23,7 @@ from odptwist.sessions.encryption import explain
 from odptwist.sessions.history import DETAIL_SIZE
 from odptwist.sessions.peer import Peer
 from odptwist.sessions.surroundings import Surroundings
-from odptwist.snapshots import Address, EndedSession, ServerSessionSnapshot, SessionKind, Versions
+from odptwist.snapshots import UNCHANGED, Address, EndedSession, ServerSessionSnapshot, SessionKind
 from odptwist.wire.constants import COM_QUIT, SERVER_STATUS_IN_TRANS
 from odptwist.wire.framing import frame
 from odptwist.wire.prepared import PrepareReply
@@ -131,7 +131,7 @@ class ServerSession(Dialogue):
         self.client: Client | None = None
         self.transaction_lost = False
         self.bytes_in = self.bytes_out = 0
-        self.versions = Versions()
+        self.versions = UNCHANGED
         self.diverted = False
         self._farewell = ""
 

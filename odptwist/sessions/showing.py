@@ -16,7 +16,7 @@ from odptwist.sessions.grants import read_privileges
 from odptwist.sessions.holding import Holding
 from odptwist.sessions.login import Login
 from odptwist.sessions.opening import open_side_session
-from odptwist.sessions.peer import Peer
+from odptwist.sessions.peer import NOBODY
 from odptwist.sessions.reaching import CANNOT_REPEAT
 from odptwist.sessions.server import ServerSession
 from odptwist.sessions.surroundings import Surroundings
@@ -72,7 +72,7 @@ class Showing(Holding):
         super().__init__(cs_id, surroundings)
         self.proxy_sessid = 0
         self.identity: Identity | None = None
-        self.peer = Peer()
+        self.peer = NOBODY
         self.cipher = ""
         self.statements: IStatements | None = None
         self._login: Login | None = None  # what logs in is shown, too

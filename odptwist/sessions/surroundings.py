@@ -23,6 +23,7 @@ from odptwist.machines.certificates import CertificateAccounts
 from odptwist.machines.classification import Classifier
 from odptwist.machines.password_bridge import FindKeys
 from odptwist.sessions.compression import Compression
+from odptwist.sessions.deadlines import Deadlines
 from odptwist.sessions.encryption import ClientTls, ServerTls
 from odptwist.sessions.history import History
 from odptwist.sessions.ids import SessionIds
@@ -39,7 +40,7 @@ class Limits:
     login_timeout: float = 10.0
     """For the whole login of a client (ODP's, spec 7.3); 0 for any time."""
     connect_timeout: float = 5.0
-    """For connecting to a server, and for each of its answers to the proxy's login (ODP's, spec 9.2)."""
+    """For connecting to a server until it greets, and for each later answer to the proxy's login (ODP's, spec 9.2)."""
     kill_timeout: float = 5.0
     """For a server's answer to a kill, and for the end that it promised (design/kill.md)."""
     last_packet_timeout: float = 1.0
@@ -108,6 +109,7 @@ class Surroundings:
     Attributes:
         probe: asks the servers for their greetings, and fires when all have answered or failed; it never fails.
         paused: watches the clients whose reading is paused.
+        deadlines: for what hardly ever takes too long.
         plain: from `odptwist.machines.exchange.plain_prefixes`.
         killers: by name; what is not there is killed as everywhere.
         kill_account: for statements that neither the asker nor the victim's account can stop, or None.
@@ -152,6 +154,7 @@ class Surroundings:
     compression: Compression = Factory(Compression)
     find_password_keys: FindKeys = lambda: None
     certificate_accounts: CertificateAccounts = Factory(CertificateAccounts)
+    deadlines: Deadlines = Factory(lambda self: Deadlines(self.reactor), takes_self=True)
 
     def tell(self, event: Callable[[ISessionObserver], None]) -> None:
         """Tell every observer of something; what they raise is logged and goes no further."""
@@ -167,7 +170,7 @@ class Surroundings:
         servers = tuple(each.address for each in standings)
         try:
             chosen = tuple(self.router.choose_servers(identity, standings, purpose))
-            if set(chosen) <= set(servers):
+            if all(each in servers for each in chosen):
                 return chosen
             _log.error("router {router} chose {chosen}: servers are tried in order", router=self.router, chosen=chosen)
         except Exception:  # noqa: BLE001 - an extension may raise anything

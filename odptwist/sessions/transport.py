@@ -4,42 +4,62 @@ Twisted's `write` only queues, and a later reactor turn sends; for a proxy of sm
 of its work (docs/reference/performance). Here `write` sends what the kernel takes, and only the rest is queued by the
 stock `write`, with all that belongs to it: back-pressure, `loseConnection` after the last byte, errors.
 
-It needs private names of Twisted (`_tempDataLen`, `_tempDataBuffer`, `Connector._makeTransport`, and those by which a
-client transport comes to its address). Where they are missing, the stock transports are used;
-`tests/sessions/test_transport.py` pins them.
+It needs private names of Twisted (`_tempDataLen`, `_tempDataBuffer`, `Connector._makeTransport`, and by which it knows
+that a transport is a client). Where they are missing, the stock transports are used; `tests/sessions/test_transport.py`
+pins them.
 """
 
 from __future__ import annotations
 
 import fcntl
-import os
 import socket
 import termios
-from errno import EINPROGRESS
-from functools import cache
+from ipaddress import ip_address
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 from twisted.internet import abstract, tcp, unix
-from twisted.internet.error import getConnectError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
-from twisted.internet.protocol import ClientFactory
+from twisted.logger import Logger
 from twisted.python.failure import Failure
-
-from odptwist.snapshots import Address
 
 # What one read takes, and what may be queued before the other side is paused. Small packets cost the same as with
 # Twisted's 64 KiB, large results 6 to 40 % less (docs/reference/performance).
 BUFFER_SIZE = 256 * 1024
+
+_log = Logger()
 
 # One for all, as in Twisted's own loop: nobody adds to it.
 _DONE = Failure(CONNECTION_DONE)
 
 SUPPORTED = (
     hasattr(abstract.FileDescriptor, "_maybePauseProducer")
-    and hasattr(tcp.Connector, "_makeTransport")
-    and all(hasattr(tcp.Client, name) for name in ("_commonConnection", "_finishInit", "_setRealAddress"))
+    and hasattr(unix.Connector, "_makeTransport")
+    and hasattr(tcp.Client, "_tlsClientDefault")
 )
+
+
+# By reactor, the connections that close in its next turn, all by one delayed call: those of a client and its server end
+# together, and others with them.
+_closing: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()
+
+
+def _close_soon(transport: Any) -> None:
+    waiting = _closing.setdefault(transport.reactor, [])
+    if not waiting:
+        transport.reactor.callLater(0, _close_all, waiting)
+    waiting.append(transport)
+
+
+def _close_all(waiting: list[Any]) -> None:
+    closing = waiting.copy()
+    waiting.clear()
+    for transport in closing:
+        try:
+            transport._close()
+        except Exception:  # noqa: BLE001 - as by the reactor: the others must not suffer
+            _log.failure("a connection could not be closed")
 
 
 class DirectTransport:
@@ -100,11 +120,11 @@ class DirectTransport:
         Twisted would wait for the peer's farewell too, which a client that sits idle does not send. If nothing waits to
         be sent, nothing has to become writable: that saves a turn of the reactor and five system calls.
         """
-        idle = self.connected and not (self.disconnecting or self.TLS or self.producer) and not count_waiting(self)
-        if idle:
+        waits = self.dataBuffer or self._tempDataLen or self.TLS or self.producer
+        if self.connected and not (self.disconnecting or waits):
             self.disconnecting = self.closes_next = True
             self.stopReading()
-            self.reactor.callLater(0, self._close)
+            _close_soon(self)
             return
         super().loseConnection()  # type: ignore[misc]
         if self.TLS:
@@ -126,93 +146,33 @@ class DirectTransport:
             self.connectionLost(_DONE)
 
 
-class _TcpServer(DirectTransport, tcp.Server):
+class TcpTransport(DirectTransport):
+    """Mixed into a transport of `twisted.internet.tcp`."""
+
     is_watched = True
 
-
-class _Client(DirectTransport):
-    """Mixed into a client of `tcp` or `unix`: lets go of its connector when it has ended.
-
-    Else they and the session would keep each other, one for each login, until a collection of garbage finds them.
-    """
-
-    def connectionLost(self: Any, reason: Failure) -> None:
-        """Have ended, or not begun."""
-        super().connectionLost(reason)  # type: ignore[misc]
-        vars(self).pop("connector", None)
-
-
-class _TcpClient(_Client, tcp.Client):
-    """Connects with few detours: Twisted waits for a turn first, asks twice for the outcome, and describes both ends.
-
-    A name that has to be looked up goes Twisted's way to its address.
-    """
-
-    logstr = "server"
-    is_watched = True
-
-    def startReading(self) -> None:
-        """Begin to read; not before there is a connection, as Twisted would."""
-        if self.connected:
-            super().startReading()  # type: ignore[no-untyped-call]
-
-    def _finishInit(self: Any, when_done: Any, skt: Any, fault: Any, reactor: Any) -> None:
-        if when_done is None or self._requiresResolution:
-            super()._finishInit(when_done, skt, fault, reactor)  # type: ignore[no-untyped-call]
-        else:
-            self._commonConnection.__init__(self, skt, None, reactor)
-
-    def begin(self: Any) -> None:
-        """Begin to connect, unless that has to wait for an address, or has failed already."""
-        if not self._requiresResolution and hasattr(self, "socket"):
-            self._setRealAddress(self.addr)
-
-    def doConnect(self: Any) -> None:
-        """Begin to connect to an address; the first event of the socket says that the outcome is known."""
-        self.doRead = self.doWrite = self._learn_outcome
-        fault = self.socket.connect_ex(self.realAddress)
-        if fault == EINPROGRESS:
-            self.startWriting()
-        else:
-            self._settle(fault)
-
-    def _learn_outcome(self: Any) -> None:
-        self._settle(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
-
-    def _settle(self: Any, fault: int) -> None:
-        del self.doRead, self.doWrite
-        if fault:
-            self.failIfNotConnected(getConnectError((fault, os.strerror(fault))))
+    def _close(self: Any) -> None:
+        """End. Nobody reads, writes or produces any more, so this is left of what Twisted does."""
+        if self.disconnected:
             return
-        self.stopWriting()
-        self.protocol = self.connector.buildProtocol(None)
-        self.connected = 1
-        _watch(self.socket)
-        self.startReading()
-        self.protocol.makeConnection(self)
+        if self._tempDataLen or self.producer:  # somebody has begun again after `loseConnection`
+            self.connectionLost(_DONE)
+            return
+        self.disconnected, self.connected = 1, 0
+        protocol = self.protocol
+        self.socket.close()
+        del self.protocol, self.socket, self.fileno
+        protocol.connectionLost(_DONE)
+
+
+class _TcpServer(TcpTransport, tcp.Server):
+    def getHost(self: Any) -> Any:
+        """Return the address of this side: that of its port, unless that one listens on all addresses."""
+        return getattr(self.server, "sole_host", None) or super().getHost()  # type: ignore[no-untyped-call]
 
 
 class _UnixServer(DirectTransport, unix.Server):
     pass
-
-
-class _UnixClient(_Client, unix.Client):
-    pass
-
-
-class _TcpConnector(tcp.Connector):
-    def connect(self: Any) -> None:
-        """Begin to connect."""
-        super().connect()
-        self.transport.begin()
-
-    def _makeTransport(self) -> Any:
-        return _TcpClient(self.host, self.port, self.bindAddress, self, self.reactor)
-
-
-class _UnixConnector(unix.Connector):
-    def _makeTransport(self) -> Any:
-        return _UnixClient(self.address, self, self.reactor)
 
 
 def close(transport: Any) -> bool:
@@ -254,10 +214,11 @@ def watch_peer(transport: Any) -> None:
         return
     handle = transport.getHandle() if hasattr(transport, "getHandle") else None
     if isinstance(handle, socket.socket) and handle.family in (socket.AF_INET, socket.AF_INET6):
-        _watch(handle)
+        watch(handle)
 
 
-def _watch(handle: socket.socket) -> None:
+def watch(handle: socket.socket) -> None:
+    """Do so for a TCP socket; what a listening socket accepts inherits it."""
     handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     handle.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE)
@@ -274,41 +235,11 @@ def write_at_once(port: IListeningPort) -> None:
     plain = cast(Any, port)
     if SUPPORTED and type(port) is tcp.Port:
         # Linux gives the options of a listening socket to those that it accepts.
-        _watch(plain.socket)
+        watch(plain.socket)
         plain.transport = _TcpServer
+        host = plain.getHost()
+        plain.sole_host = None if ip_address(host.host).is_unspecified else host
         plain.reads_lean = True
     elif SUPPORTED and type(port) is unix.Port:
         plain.transport = _UnixServer
         plain.reads_lean = True
-
-
-def connect(reactor: Any, address: Address, factory: ClientFactory, timeout: float) -> Any:
-    """Connect to a server and return the connector.
-
-    Args:
-        reactor: with `connectTCP` and `connectUNIX`; a stock reactor's own connectors are replaced.
-        address: where to.
-        factory: told as Twisted tells client factories.
-        timeout: seconds until `clientConnectionFailed`.
-    """
-    stock = not SUPPORTED or not isinstance(reactor, _posix_reactor())
-    if address.path:
-        if stock:
-            return reactor.connectUNIX(address.path, factory, timeout)
-        connector: Any = _UnixConnector(  # type: ignore[no-untyped-call]
-            address.path, factory, timeout, reactor, 0
-        )
-    else:
-        if stock:
-            return reactor.connectTCP(address.host, address.port, factory, timeout)
-        connector = _TcpConnector(address.host, address.port, factory, timeout, None, reactor)
-    connector.connect()
-    return connector
-
-
-@cache
-def _posix_reactor() -> type:
-    # Imported late: its module imports what only some platforms have.
-    from twisted.internet.posixbase import PosixReactorBase
-
-    return PosixReactorBase

@@ -51,6 +51,8 @@ def _fragments(payload: bytes, sequence: int) -> list[bytes]:
 
 def frame(payload: bytes, sequence: int) -> bytes:
     """Return a payload as one packet, in as many fragments as it needs; numbers wrap at 256."""
+    if len(payload) < MAX_PAYLOAD:
+        return (len(payload) | (sequence & 0xFF) << 24).to_bytes(4, "little") + payload
     return b"".join(_fragments(payload, sequence))
 
 
@@ -98,7 +100,7 @@ class Deframer:
             PacketTooLarge: a header announces more than the limit; nothing of the payload is awaited.
             SequenceError: a fragment does not follow the one before it.
         """
-        return self._cut(data, None)
+        return self._take_whole(data) or self._cut(data, None)
 
     def receive_one(self, data: bytes) -> Packet | None:
         """Take the stream's next bytes and return at most one packet.
@@ -109,7 +111,7 @@ class Deframer:
             PacketTooLarge: as `receive`.
             SequenceError: as `receive`.
         """
-        packets = self._cut(data, 1)
+        packets = self._take_whole(data) or self._cut(data, 1)
         return packets[0] if packets else None
 
     @property
@@ -127,6 +129,15 @@ class Deframer:
         self._buffer.clear()
         self._scanned = self._payload_size = 0
         return rest
+
+    def _take_whole(self, data: bytes) -> list[Packet] | None:
+        """Return what `_cut` would if the chunk is one packet and nothing else, as nearly all are in a dialogue."""
+        size = len(data) - HEADER_SIZE
+        if self._buffer or size < 0 or size != int.from_bytes(data[:3], "little"):
+            return None
+        if size > self._limit or size == MAX_PAYLOAD:
+            return None
+        return [Packet(data[3], data[HEADER_SIZE:])]
 
     def _cut(self, data: bytes, most: int | None) -> list[Packet]:
         # A chunk that begins with a packet is cut where it lies; only an unfinished packet is copied into the buffer.

@@ -7,6 +7,7 @@ https://mariadb.com/kb/en/connection/ (the extended capabilities in the filler).
 
 from __future__ import annotations
 
+from functools import lru_cache
 from struct import Struct
 from typing import Final
 
@@ -31,13 +32,21 @@ from odptwist.wire.primitives import Reader, decode_text, encode_text, lenenc_by
 SSL_REQUEST_SIZE: Final[int] = 32
 """Bytes of a handshake response before its user name: all that an SSLRequest has."""
 
+# Of the salt; the second part has a NUL.
 _PART_1: Final[int] = 8
+_PART_2: Final[int] = 13
 # Of a greeting: connection id, first part of the salt, low capabilities; then collation, status, high capabilities,
 # length of the salt, MariaDB's capabilities. Of a handshake response, after its low capabilities: the high ones,
 # largest packet, collation, MariaDB's capabilities.
 _GREETING_HEAD: Final = Struct("<I8sxH")
 _GREETING_REST: Final = Struct("<BHHB6xI")
 _RESPONSE_HEAD: Final = Struct("<HIB19xI")
+# Where the length of the salt is, from the connection id on.
+_SALT_SIZE_AT: Final[int] = 20
+# Bytes of a packet that may be remembered, without what is secret or its own. Others are read anew each time.
+_KNOWN_SIZE: Final[int] = 1024
+# Lengths of an auth response that take one byte, whatever the capabilities are.
+_SHORT: Final[int] = 250
 
 
 @frozen
@@ -66,28 +75,79 @@ class Greeting:
 
     def encode(self) -> bytes:
         """Return the payload."""
-        named = bool(self.capabilities & CLIENT_PLUGIN_AUTH)
+        before, between, after = _around_salt(
+            self.server_version,
+            self.capabilities,
+            self.mariadb_capabilities,
+            self.charset,
+            self.status,
+            self.plugin,
+            len(self.salt),
+        )
         parts = [
-            b"\x0a",
-            null_terminated(encode_text(self.server_version)),
+            before,
             _GREETING_HEAD.pack(self.thread_id, self.salt[:_PART_1], self.capabilities & 0xFFFF),
-            _GREETING_REST.pack(
-                self.charset,
-                self.status,
-                self.capabilities >> 16,
-                len(self.salt) + 1 if named else 0,
-                _extended(self.capabilities, self.mariadb_capabilities),
-            ),
+            between,
         ]
-        if named or self.capabilities & CLIENT_SECURE_CONNECTION:
+        if self.capabilities & (CLIENT_PLUGIN_AUTH | CLIENT_SECURE_CONNECTION):
             parts.append(self.salt[_PART_1:].ljust(12, b"\x00") + b"\x00")
-        if named:
-            parts.append(null_terminated(encode_text(self.plugin)))
+        parts.append(after)
         return b"".join(parts)
+
+
+@lru_cache
+def _around_salt(
+    version: str,
+    capabilities: int,
+    mariadb_capabilities: int,
+    charset: int,
+    status: int,
+    plugin: str,
+    salt_size: int,
+) -> tuple[bytes, bytes, bytes]:
+    """Return the parts of a greeting that are the same for everybody: the first, one amid the salt, the last."""
+    named = bool(capabilities & CLIENT_PLUGIN_AUTH)
+    return (
+        b"\x0a" + null_terminated(encode_text(version)),
+        _GREETING_REST.pack(
+            charset,
+            status,
+            capabilities >> 16,
+            salt_size + 1 if named else 0,
+            _extended(capabilities, mariadb_capabilities),
+        ),
+        null_terminated(encode_text(plugin)) if named else b"",
+    )
 
 
 def parse_greeting(payload: bytes) -> Greeting:
     """Return a greeting of protocol 10, also of servers that end it after the low capabilities or name no plugin."""
+    start = payload.find(b"\x00") + 1
+    rest = start + _GREETING_HEAD.size + _GREETING_REST.size
+    if not start or not rest < len(payload) <= _KNOWN_SIZE:
+        return _parse_greeting(payload)
+    end = rest + max(_PART_2, payload[start + _SALT_SIZE_AT] - _PART_1)
+    if len(payload) < end:
+        return _parse_greeting(payload)
+    # A server says the same to everybody, but for the connection id and the two parts of the salt.
+    thread_id, salt, _ = _GREETING_HEAD.unpack_from(payload, start)
+    own = start + 4 + _PART_1
+    like = _parse_known_greeting(
+        payload[:start] + bytes(own - start) + payload[own:rest] + bytes(end - rest) + payload[end:]
+    )
+    return Greeting(
+        like.server_version,
+        thread_id,
+        (salt + payload[rest:end])[: len(like.salt)],
+        like.capabilities,
+        like.mariadb_capabilities,
+        like.charset,
+        like.status,
+        like.plugin,
+    )
+
+
+def _parse_greeting(payload: bytes) -> Greeting:
     reader = Reader(payload)
     version = reader.uint8()
     if version != 10:
@@ -101,13 +161,16 @@ def parse_greeting(payload: bytes) -> Greeting:
     if capabilities & CLIENT_LONG_PASSWORD:
         mariadb_capabilities = 0
     # At least 12 bytes and a NUL, whatever the length says; servers without plugins leave it 0 and mean 20 + 1.
-    salt += reader.take(min(reader.remaining, max(13, salt_size - _PART_1)))
+    salt += reader.take(min(reader.remaining, max(_PART_2, salt_size - _PART_1)))
     salt = salt[: max(_PART_1, salt_size - 1) if salt_size else 20]
     # Without a NUL from MySQL before 5.5.10 (bug 59453).
     plugin = reader.null_terminated_or_rest() if capabilities & CLIENT_PLUGIN_AUTH else b""
     return Greeting(
         server_version, thread_id, salt, capabilities, mariadb_capabilities, charset, status, decode_text(plugin)
     )
+
+
+_parse_known_greeting = lru_cache(_parse_greeting)
 
 
 @frozen
@@ -183,6 +246,32 @@ def parse_handshake_response(payload: bytes) -> HandshakeResponse:
     Raises:
         MalformedPacket: also for a client of before 4.1, and for an SSLRequest.
     """
+    start = payload.find(b"\x00", SSL_REQUEST_SIZE) + 2
+    if not 2 < start <= len(payload) <= _KNOWN_SIZE or not payload[1] & CLIENT_SECURE_CONNECTION >> 8:
+        return _parse_response(payload)
+    size = payload[start - 1]
+    end = start + size
+    if size > _SHORT or len(payload) < end:
+        return _parse_response(payload)
+    # Programs log in again and again, and only their answers to the salt differ.
+    like = _parse_known_response(payload[:start] + bytes(size) + payload[end:])
+    if not size:
+        return like
+    return HandshakeResponse(
+        like.capabilities,
+        like.max_packet_size,
+        like.charset,
+        like.user,
+        payload[start:end],
+        like.database,
+        like.plugin,
+        like.attributes,
+        like.mariadb_capabilities,
+        like.zstd_level,
+    )
+
+
+def _parse_response(payload: bytes) -> HandshakeResponse:
     reader = Reader(payload)
     capabilities = reader.uint16()
     if not capabilities & CLIENT_PROTOCOL_41:
@@ -208,6 +297,9 @@ def parse_handshake_response(payload: bytes) -> HandshakeResponse:
         mariadb_capabilities=mariadb_capabilities,
         zstd_level=reader.uint8() if capabilities & CLIENT_ZSTD_COMPRESSION and reader.remaining else None,
     )
+
+
+_parse_known_response = lru_cache(_parse_response)
 
 
 def is_ssl_request(payload: bytes) -> bool:

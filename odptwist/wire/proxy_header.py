@@ -21,6 +21,7 @@ SIGNATURE: Final[bytes] = b"\r\n\r\n\0\r\nQUIT\n"
 """The first 12 bytes of version 2. As a packet they would have sequence number 10, which no login begins with."""
 WORD: Final[bytes] = b"PROXY "
 """The first 6 bytes of version 1. As a packet they would have sequence number 88."""
+_FIRST_BYTES: Final = frozenset((b"", SIGNATURE[:1], WORD[:1]))
 LINE_LIMIT: Final[int] = 107
 """Bytes of a line of version 1 with its CRLF (2.1, "worst case")."""
 SIZE_LIMIT: Final[int] = 16 * 1024
@@ -112,8 +113,9 @@ class HeaderReader:
             MalformedPacket: there is a header, and it is wrong.
             PacketTooLarge: there is a header, and it has more than `SIZE_LIMIT` bytes.
         """
-        self._buffer += data
-        buffer = self._buffer
+        buffer = self._buffer = self._buffer + data
+        if buffer[:1] not in _FIRST_BYTES:
+            return Found.NO_HEADER  # nearly always
         for beginning, read in ((SIGNATURE, self._read_binary), (WORD, self._read_line)):
             size = min(len(buffer), len(beginning))
             if buffer[:size] == beginning[:size]:

@@ -8,6 +8,7 @@ although the documentation has none there and clients skip that byte; seekdb 1.4
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from attrs import frozen
@@ -39,6 +40,9 @@ from odptwist.wire.primitives import Reader, decode_text, encode_text, lenenc_by
 OK_HEADER: Final[int] = 0x00
 EOF_HEADER: Final[int] = 0xFE
 ERR_HEADER: Final[int] = 0xFF
+
+# Bytes of an OK that may be remembered: those without a text or changes have 7, and a few more with large numbers.
+_PLAIN_SIZE: Final[int] = 64
 
 
 @frozen
@@ -119,6 +123,10 @@ class Ok:
 
 def parse_ok(payload: bytes, capabilities: int) -> Ok:
     """Return an OK; `capabilities` are those that its sender and its receiver agreed on."""
+    return (_parse_plain_ok if len(payload) <= _PLAIN_SIZE else _parse_ok)(payload, capabilities)
+
+
+def _parse_ok(payload: bytes, capabilities: int) -> Ok:
     reader = Reader(payload)
     header = reader.uint8()
     if header not in (OK_HEADER, EOF_HEADER):
@@ -135,6 +143,10 @@ def parse_ok(payload: bytes, capabilities: int) -> Ok:
     else:
         info = _plain_info(reader.rest()) if reader.remaining else b""
     return Ok(affected_rows, last_insert_id, status, warnings, info, changes, header)
+
+
+# That of a login is nearly always the same few bytes.
+_parse_plain_ok = lru_cache(_parse_ok)
 
 
 def _plain_info(rest: bytes) -> bytes:

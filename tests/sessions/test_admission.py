@@ -77,7 +77,7 @@ class InAllTests(SynchronousTestCase):
         enter(self.house)
         self.refused()
         self.assertEqual(history.latest_first(), ())
-        self.assertEqual(self.house.reactor.getDelayedCalls(), [])
+        self.assertEqual(self.house.timers(), [])
 
     def test_client_that_does_not_take_its_refusal(self) -> None:
         """It is cut when its last packet has had its time; what it says meanwhile is not heard."""

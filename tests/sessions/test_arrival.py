@@ -265,7 +265,7 @@ class OptionalTests(ArrivalCase):
         client = self.connect(OPTIONAL)
         client.wire.lose()
         self.house.turn()
-        self.assertEqual(self.house.reactor.getDelayedCalls(), [])
+        self.assertEqual(self.house.timers(), [])
         self.assertEqual(client.wire.written, b"")
 
     def test_spoken_before_the_greeting(self) -> None:

@@ -167,7 +167,7 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual((self.client.wire.ended, self.server.wire.ended), ("closed", "closed"))
         self.assertEqual(self.session.reason, CloseReason.CLIENT_QUIT)
         self.assertEqual(len(self.house.registry), 0)
-        self.assertEqual(self.house.reactor.getDelayedCalls(), [])
+        self.assertEqual(self.house.timers(), [])
 
     def test_transactions_are_counted(self) -> None:
         """trans_count rises when a transaction ends."""

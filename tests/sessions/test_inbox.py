@@ -7,6 +7,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from odptwist.errors import PacketTooLarge, ServerSessionLost, ServerUnreachable
+from odptwist.sessions.deadlines import Deadlines
 from odptwist.sessions.inbox import Inbox
 from odptwist.wire.framing import frame
 
@@ -15,7 +16,8 @@ class InboxTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Make an inbox."""
         self.clock = Clock()
-        self.inbox = Inbox(self.clock, 100)
+        self.deadlines = Deadlines(self.clock)
+        self.inbox = Inbox(self.deadlines, 100)
 
     def test_packets_in_order(self) -> None:
         """Packets go to whoever waits, or are kept until somebody asks."""
@@ -30,16 +32,16 @@ class InboxTests(SynchronousTestCase):
         self.inbox.receive(frame(b"c", 2)[3:])
         self.assertEqual(self.successResultOf(self.inbox.next(5)).payload, b"c")
 
-    def test_one_timer(self) -> None:
-        """Each packet may take as long as it was given, and all of them have one timer."""
+    def test_one_deadline(self) -> None:
+        """Each packet may take as long as it was given, and all of them have one deadline."""
         for number in range(3):
             waiter = self.inbox.next(5)
             self.clock.advance(4)
-            self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+            self.assertEqual(len(self.deadlines), 1)
             self.inbox.receive(frame(b"x", number))
             self.successResultOf(waiter)
         self.inbox.close()
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(len(self.deadlines), 0)
 
     def test_too_late(self) -> None:
         """When the time is up the dialogue is over, for those who ask later, too."""
@@ -74,7 +76,7 @@ class InboxTests(SynchronousTestCase):
         self.inbox.end(Failure(ServerSessionLost("gone")))
         self.successResultOf(self.inbox.next(2))
         self.failureResultOf(self.inbox.next(2), ServerSessionLost)
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(len(self.deadlines), 0)
 
     def test_fault(self) -> None:
         """A packet that breaks the protocol fails the waiter."""
@@ -83,10 +85,10 @@ class InboxTests(SynchronousTestCase):
         self.failureResultOf(waiter, PacketTooLarge)
 
     def test_cancelled(self) -> None:
-        """Who cancels waits no longer, and no timer is left."""
+        """Who cancels waits no longer, and no deadline is left."""
         waiter = self.inbox.next(2)
         waiter.addErrback(lambda _: None)
         waiter.cancel()
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(len(self.deadlines), 0)
         self.inbox.receive(frame(b"a", 0))
         self.assertIsNotNone(self.inbox.take())

@@ -268,7 +268,7 @@ class KillTests(SynchronousTestCase):
         self.house.turn()
         self.assertEqual(len(self.house.registry), 0)
         self.assertEqual((self.victim.wire.ended, self.server.wire.ended), ("closed", "aborted"))
-        self.assertEqual(self.house.reactor.getDelayedCalls(), [])
+        self.assertEqual(self.house.timers(), [])
 
     def test_killer_that_is_killed_by_another(self) -> None:
         """A killer that is itself killed while it waits is cut without a made-up error."""
@@ -372,7 +372,7 @@ class MarkTests(SynchronousTestCase):
         self.server.wire.lose()
         self.house.turn()
         self.assertEqual(self.session.reason, CloseReason.KILLED)
-        self.assertEqual(self.house.reactor.getDelayedCalls(), [])
+        self.assertEqual(self.house.timers(), [])
 
     def test_nothing_unfinished(self) -> None:
         """A session that does nothing ends at once."""
@@ -558,7 +558,7 @@ class StandbyKillTests(SynchronousTestCase):
                 self.asker_server.send(result([[b"102"], [b"101"]]))
         self.house.turn()
         KillTests.assert_ok(self, warnings=1)
-        self.assertEqual(self.house.reactor.getDelayedCalls(), [])
+        self.assertEqual(self.house.timers(), [])
 
 
 class ServerSessionKillTests(SynchronousTestCase):

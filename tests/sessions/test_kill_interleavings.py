@@ -498,7 +498,7 @@ class World:
                 random.choice(able).move()
 
     def _connect(self, refuse: bool) -> None:
-        if self.house.reactor.connectors[self.house._taken]._disconnected:
+        if self.house.reactor.connectors[self.house._taken].stoppedConnecting:
             self.house._taken += 1  # nobody wants it any more
             return
         if refuse:
@@ -600,7 +600,7 @@ class World:
         left = [
             *(f"client session {number}" for number in house.registry._sessions),
             *(f"a stop {stop}" for stop in house.registry._stops),
-            *(f"a delayed call {call}" for call in house.reactor.getDelayedCalls()),
+            *(f"a delayed call {call}" for call in house.timers()),
             *(f"thread {each.number}" for each in self.threads.values() if each.peer.wire.ended is None),
         ]
         if left or house.attempts:

@@ -244,7 +244,7 @@ class LoginTests(SynchronousTestCase):
             self.assertEqual(len(house.registry), 0)
             if server is not None:
                 self.assertEqual(server.wire.ended, "aborted")
-            self.assertEqual(house.reactor.getDelayedCalls(), [])
+            self.assertEqual(house.timers(), [])
 
     def test_client_waits_for_the_first_word_of_a_server(self) -> None:
         """As long as no server was heard, clients wait for the probe; if that fails, they are greeted with less."""

@@ -112,7 +112,7 @@ class LossTests(SynchronousTestCase):
         self.assertTrue(self.client.wire.paused)
         self.lose()
         self.assertFalse(self.client.wire.paused)
-        self.assertEqual(self.house.reactor.getDelayedCalls(), [])
+        self.assertEqual(self.house.timers(), [])
 
     def test_bytes_nobody_asked_for(self) -> None:
         """A server that speaks unasked loses its connection; the client, who loses nothing, is not disturbed."""
@@ -214,7 +214,7 @@ class LossTests(SynchronousTestCase):
         self.client.wire.lose()
         self.house.turn()
         self.assertEqual(server.wire.ended, "aborted")
-        self.assertEqual(self.house.reactor.getDelayedCalls(), [])
+        self.assertEqual(self.house.timers(), [])
 
     def test_client_that_leaves_a_statement_behind(self) -> None:
         """A statement whose client has gone is killed on its server by another connection of the same account."""
@@ -231,7 +231,7 @@ class LossTests(SynchronousTestCase):
         self.server.wire.lose()
         self.house.turn()
         self.assertEqual(side.payloads(), [b"\x01"])
-        self.assertEqual(self.house.reactor.getDelayedCalls(), [])
+        self.assertEqual(self.house.timers(), [])
 
     def test_statement_left_behind_that_cannot_be_killed(self) -> None:
         """Where no connection can be had for that, at least its own is cut."""

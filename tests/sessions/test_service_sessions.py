@@ -147,7 +147,7 @@ class ServiceSessionsTests(SynchronousTestCase):
         self.house.reactor.advance(0.5)
         self.failureResultOf(second, ServerUnreachable)
         self.house.turn()
-        self.assertEqual(self.house.reactor.getDelayedCalls(), [])
+        self.assertEqual(self.house.timers(), [])
 
     def test_an_asker_that_leaves_the_queue(self) -> None:
         """Whoever waits for a turn may leave without disturbing others."""
@@ -175,7 +175,7 @@ class ServiceSessionsTests(SynchronousTestCase):
         self.successResultOf(stopped)
         self.assertEqual((one.payloads(), one.wire.ended), ([bytes((COM_QUIT,))], "closed"))
         self.assertEqual(two.wire.ended, "aborted")
-        self.assertEqual(self.house.reactor.getDelayedCalls(), [])
+        self.assertEqual(self.house.timers(), [])
 
     def test_stop_during_a_login(self) -> None:
         """A login is broken off, too."""

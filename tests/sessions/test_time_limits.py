@@ -351,7 +351,7 @@ class StatementTests(TimeLimitsTestCase):
 class SweepTests(TimeLimitsTestCase):
     def timers(self) -> int:
         """Return how many timers there are."""
-        return len(self.house.reactor.getDelayedCalls())
+        return len(self.house.timers())
 
     def test_no_limits(self) -> None:
         """Without limits nobody looks."""
@@ -377,7 +377,7 @@ class SweepTests(TimeLimitsTestCase):
         """Nobody looks before the first one can come to a limit."""
         self.limits.wait_timeout = 28_800
         self.house.log_in()
-        (timer,) = self.house.reactor.getDelayedCalls()
+        (timer,) = self.house.timers()
         self.assertEqual(timer.getTime() - self.house.reactor.seconds(), 28_800)
 
     def test_limit_that_changes(self) -> None:

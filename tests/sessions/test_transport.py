@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import gc
 import socket
-import weakref
 from collections.abc import Callable
 from functools import partial
-from select import select
 from typing import Any
 
 from twisted.internet import abstract, tcp, unix
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.address import IPv4Address
 from twisted.internet.main import CONNECTION_DONE
-from twisted.internet.protocol import ClientFactory, Protocol
-from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from odptwist.sessions import transport
-from odptwist.snapshots import Address
 
 
 class Reactor:
@@ -34,10 +27,6 @@ class Reactor:
     def callLater(self, seconds: float, call: Callable[..., None], *arguments: Any) -> None:
         """Remember."""
         self.later.append(partial(call, *arguments))
-
-    def resolve(self, name: str) -> Deferred[str]:
-        """Know every name."""
-        return succeed("127.0.0.1")
 
     def addReader(self, reader: Any) -> None:
         """Remember."""
@@ -196,6 +185,47 @@ class DirectWriteTests(SynchronousTestCase):
         self.addCleanup(ours.close)
         self.assertTrue(transport.close(transport._TcpServer(ours, object(), ("peer", 1), None, 1, self.reactor)))
 
+    def test_several_close_by_one_call(self) -> None:
+        """All connections that close have one call of the reactor, and one whose end fails does not keep the others."""
+        ours, theirs = socket.socketpair()
+        self.addCleanup(theirs.close)
+        self.addCleanup(ours.close)
+        other = transport._TcpServer(ours, object(), ("peer", 1), None, 1, self.reactor)
+
+        class Broken:
+            def connectionLost(self, reason: Failure) -> None:
+                """Fail."""
+                raise RuntimeError("broken")
+
+        for each in (self.transport, other):
+            each.protocol = Broken()
+            each.loseConnection()
+        (close,) = self.reactor.later
+        close()
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 2)
+        self.assertTrue(self.transport.disconnected and other.disconnected)
+        self.reactor.later.clear()
+        again = transport._TcpServer(socket.socket(), object(), ("peer", 1), None, 1, self.reactor)
+        again.protocol = Broken()
+        again.loseConnection()
+        self.reactor.later.pop()()
+        self.flushLoggedErrors(RuntimeError)
+
+    def test_write_before_the_close(self) -> None:
+        """A connection that is written to before its turn comes ends as well, and nothing is watched any more."""
+
+        class Told:
+            def connectionLost(self, reason: Failure) -> None:
+                """Be told."""
+
+        self.transport.protocol = Told()
+        self.transport.loseConnection()
+        self.transport.write(b"late")
+        for call in self.reactor.later:
+            call()
+        self.assertTrue(self.transport.disconnected)
+        self.assertEqual((self.reactor.readers, self.reactor.writers), (set(), set()))
+
     def test_abort_before_the_close(self) -> None:
         """A connection that is aborted before its turn comes ends once."""
         told = []
@@ -211,89 +241,6 @@ class DirectWriteTests(SynchronousTestCase):
         for call in self.reactor.later:
             call()
         self.assertEqual(len(told), 1)
-
-
-class Attempt(ClientFactory):
-    """Remembers what became of an attempt to connect."""
-
-    noisy = False
-
-    def __init__(self) -> None:
-        self.made: list[Protocol] = []
-        self.failures: list[type[BaseException]] = []
-
-    def buildProtocol(self, addr: object) -> Protocol:
-        """Remember."""
-        self.made.append(Protocol())
-        return self.made[-1]
-
-    def clientConnectionFailed(self, connector: object, reason: Failure) -> None:
-        """Remember."""
-        self.failures.append(type(reason.value))
-
-
-class ConnectTests(SynchronousTestCase):
-    def setUp(self) -> None:
-        """Listen."""
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.addCleanup(self.listener.close)
-        self.reactor = Reactor()
-        self.attempt = Attempt()
-
-    def begin(self, host: str) -> Any:
-        """Begin to connect, and return the transport."""
-        port = self.listener.getsockname()[1]
-        connector = transport._TcpConnector(host, port, self.attempt, None, None, self.reactor)
-        connector.connect()
-        return connector.transport
-
-    def learn(self, client: Any) -> None:
-        """Wait until the outcome of an attempt is known, and let it be told."""
-        if client in self.reactor.writers:
-            select([], [client.socket], [], 10)
-            client.doWrite()
-
-    def test_literal_address(self) -> None:
-        """A connection to an address begins at once, and is read from when it is made."""
-        client = self.begin("127.0.0.1")
-        self.assertEqual(self.reactor.later, [])
-        self.learn(client)
-        self.addCleanup(client.connectionLost, Failure(CONNECTION_DONE))
-        self.assertEqual([each.transport for each in self.attempt.made], [client])
-        self.assertEqual((self.reactor.readers, self.reactor.writers), ({client}, set()))
-
-    def test_name(self) -> None:
-        """A name is looked up first, in the next turn."""
-        client = self.begin("server.example")
-        self.assertEqual(self.reactor.writers, set())
-        (look_up,) = self.reactor.later
-        look_up()
-        self.learn(client)
-        self.addCleanup(client.connectionLost, Failure(CONNECTION_DONE))
-        self.assertEqual([each.transport for each in self.attempt.made], [client])
-
-    def test_nobody_listens(self) -> None:
-        """An attempt that is refused fails once, and nothing is watched any more."""
-        closed = socket.socket()
-        closed.bind(("127.0.0.1", 0))
-        self.listener.close()
-        self.listener = closed
-        self.addCleanup(closed.close)
-        self.learn(self.begin("127.0.0.1"))
-        self.assertEqual((self.attempt.made, self.attempt.failures), ([], [ConnectionRefusedError]))
-        self.assertEqual((self.reactor.readers, self.reactor.writers), (set(), set()))
-
-    def test_nothing_is_left_for_the_garbage_collector(self) -> None:
-        """What has ended is freed as soon as nobody holds it."""
-        gc.disable()
-        self.addCleanup(gc.enable)
-        client = self.begin("127.0.0.1")
-        self.learn(client)
-        client.connectionLost(Failure(CONNECTION_DONE))
-        left = weakref.ref(client)
-        self.attempt = Attempt()
-        del client
-        self.assertIsNone(left())
 
 
 class WatchTests(SynchronousTestCase):
@@ -344,13 +291,21 @@ class WatchTests(SynchronousTestCase):
 
 
 class SeamTests(SynchronousTestCase):
-    def test_other_reactors_keep_their_transports(self) -> None:
-        """A reactor that is not Twisted's own is asked in the ordinary way."""
-        reactor = MemoryReactorClock()
-        transport.connect(reactor, Address("127.0.0.1", 3306), ClientFactory(), 5)
-        transport.connect(reactor, Address(path="/run/x.sock"), ClientFactory(), 5)
-        self.assertEqual(reactor.tcpClients[0][:2], ("127.0.0.1", 3306))
-        self.assertEqual(reactor.unixClients[0][0], "/run/x.sock")
+    def test_address_of_this_side(self) -> None:
+        """A connection came in where its port listens; it is asked itself only if that is everywhere."""
+        for host, asked in (("127.0.0.1", False), ("", True)):
+            listener = socket.create_server((host, 0))
+            self.addCleanup(listener.close)
+            port = tcp.Port(0, object(), reactor=Reactor())
+            port.socket = listener
+            transport.write_at_once(port)
+            theirs = socket.create_connection(("127.0.0.1", listener.getsockname()[1]))
+            self.addCleanup(theirs.close)
+            ours, _ = listener.accept()
+            self.addCleanup(ours.close)
+            accepted = transport._TcpServer(ours, object(), ("peer", 1), port, 1, Reactor())
+            self.assertEqual(accepted.getHost(), IPv4Address("TCP", *ours.getsockname()))
+            self.assertEqual(accepted.getHost() is accepted.getHost(), not asked)
 
     def test_only_plain_ports_are_changed(self) -> None:
         """A listening port of another kind is left alone."""

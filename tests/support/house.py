@@ -280,6 +280,12 @@ class House:
         self.probes.append(Deferred())
         return self.probes[-1]
 
+    def timers(self) -> list[Any]:
+        """Return what will happen when its time comes: delayed calls of the reactor, and waits that have not ended."""
+        lines = self.registry.surroundings.deadlines._lines.values()
+        calls = [each for each in self.reactor.getDelayedCalls() if getattr(each.func, "__self__", None) not in lines]
+        return [*calls, *(wait for line in lines for wait in line.waits)]
+
     def turn(self) -> None:
         """Let everything happen that is due now."""
         for _ in range(20):

@@ -20,9 +20,15 @@ def make_reactor(case: SynchronousTestCase, prepare: Callable[[Any], bool]) -> A
     """Return an epoll reactor of the test's own that runs, as far as its loop can see; `prepare` must succeed."""
     reactor: Any = EPollReactor()  # type: ignore[no-untyped-call]
     reactor.running = True
-    case.addCleanup(reactor._poller.close)
+    case.addCleanup(forget, reactor)
     case.assertTrue(prepare(reactor))
     return reactor
+
+
+def forget(reactor: Any) -> None:
+    """Close what a reactor of `make_reactor` has open; a relay's epoll, too, though the two keep each other."""
+    reactor._poller.close()
+    vars(reactor).clear()
 
 
 class Far:
@@ -78,7 +84,7 @@ class Linked:
         self.reactor: Any = EPollReactor()  # type: ignore[no-untyped-call]
         self.reactor.running = True
         self.reactor.seconds = self.house.reactor.seconds
-        case.addCleanup(self.reactor._poller.close)
+        case.addCleanup(forget, self.reactor)
         case.assertTrue(prepare(self.reactor))
         self.session, self.served_by = client.wire.protocol, server.wire.protocol
         self.client, self.server = (self._move(case, session, small) for session in (self.session, self.served_by))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from typing import Any
 
 import pymysql
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 from pymysql.constants import CLIENT
 from twisted.trial.unittest import SynchronousTestCase
 
-from odptwist.errors import MalformedPacket
+from odptwist.errors import MalformedPacket, WireError
+from odptwist.wire import handshake
 from odptwist.wire.constants import (
     CLIENT_CONNECT_ATTRS,
     CLIENT_CONNECT_WITH_DB,
@@ -59,6 +61,15 @@ from tests.wire.strategies import (
     uint16,
     uint32,
 )
+
+
+def outcome(parse: Callable[[bytes], object], payload: bytes) -> object:
+    """Return what a parser returns, or the text of its error."""
+    try:
+        return parse(payload)
+    except WireError as fault:
+        return str(fault)
+
 
 BASE = CLIENT_PROTOCOL_41 | CLIENT_SECURE_CONNECTION
 FULL = BASE | CLIENT_CONNECT_WITH_DB | CLIENT_PLUGIN_AUTH | CLIENT_CONNECT_ATTRS | CLIENT_PLUGIN_AUTH_LENENC_CLIENT_DATA
@@ -177,8 +188,18 @@ class GreetingTests(SynchronousTestCase):
     @many
     @given(st.one_of(any_bytes, any_bytes.map(b"\x0a".__add__), damaged(SEEKDB_GREETING), damaged(MARIADB_GREETING)))
     def test_any_bytes(self, payload: bytes) -> None:
-        """Any bytes are a greeting or a WireError."""
+        """Any bytes are a greeting or a WireError, the same whether one like it was read before."""
         raises_only_wire_errors(parse_greeting, payload)
+        self.assertEqual(outcome(parse_greeting, payload), outcome(handshake._parse_greeting, payload))
+
+    def test_known(self) -> None:
+        """A greeting that differs by connection id and salt alone is not read anew."""
+        parse_greeting(MARIADB_GREETING)
+        before = handshake._parse_known_greeting.cache_info()
+        greeting = evolve(parse_greeting(MARIADB_GREETING), thread_id=99, salt=bytes(range(1, 21)))
+        self.assertEqual(parse_greeting(greeting.encode()), greeting)
+        after = handshake._parse_known_greeting.cache_info()
+        self.assertEqual((after.hits, after.misses), (before.hits + 2, before.misses))
 
 
 RESPONSE = HandshakeResponse(
@@ -208,6 +229,22 @@ class HandshakeResponseTests(SynchronousTestCase):
     def test_round_trip(self, response: HandshakeResponse) -> None:
         """Every login reads back as itself, whatever its capabilities."""
         self.assertEqual(parse_handshake_response(response.encode()), response)
+
+    def test_known(self) -> None:
+        """A login that differs by its auth response alone is not read anew, and the auth response is not kept."""
+        parse_handshake_response(RESPONSE.encode())
+        before = handshake._parse_known_response.cache_info()
+        response = evolve(RESPONSE, auth_response=bytes(range(20, 40)))
+        self.assertEqual(parse_handshake_response(response.encode()), response)
+        after = handshake._parse_known_response.cache_info()
+        self.assertEqual((after.hits, after.misses), (before.hits + 1, before.misses))
+
+    def test_long_ones_are_not_kept(self) -> None:
+        """What takes much memory is read anew each time."""
+        long = evolve(RESPONSE, attributes=(Attribute("a", "b" * 1024),))
+        before = handshake._parse_known_response.cache_info()
+        self.assertEqual(parse_handshake_response(long.encode()), long)
+        self.assertEqual(handshake._parse_known_response.cache_info(), before)
 
     def test_missing_tails(self) -> None:
         """Clients that set a capability and leave out its field are understood."""
@@ -283,8 +320,12 @@ class HandshakeResponseTests(SynchronousTestCase):
         )
     )
     def test_any_bytes(self, payload: bytes) -> None:
-        """Any bytes are a login or a WireError."""
+        """Any bytes are a login or a WireError, the same whether one like it was read before."""
         raises_only_wire_errors(parse_handshake_response, payload)
+        self.assertEqual(
+            outcome(parse_handshake_response, payload),
+            outcome(handshake._parse_response, payload),
+        )
         is_ssl_request(payload)
 
 
