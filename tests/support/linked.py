@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.main import CONNECTION_DONE
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from odptwist.sessions import transport
@@ -28,6 +30,7 @@ def make_reactor(case: SynchronousTestCase, prepare: Callable[[Any], bool]) -> A
 def forget(reactor: Any) -> None:
     """Close what a reactor of `make_reactor` has open; a relay's epoll, too, though the two keep each other."""
     reactor._poller.close()
+    reactor.waker.connectionLost(Failure(CONNECTION_DONE))
     vars(reactor).clear()
 
 
