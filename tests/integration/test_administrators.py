@@ -86,7 +86,7 @@ def test_no_server_is_touched(connect: Connect, server: Server, direct: Connecti
     assert (row["Tenant"], row["User"], row["Cluster"]) == ("proxysys", "root", "ob1")
     assert (row["proxy_sessid"], row["svr_session_count"]) == (0, 0)
     assert error_of(asker, "SELECT * FROM mysql.user")[0] == 5010
-    assert set(server.processes(direct)) == before
+    assert set(server.processes(direct)) <= before  # one of a test before may have left meanwhile
 
 
 def test_the_program(proxy: Proxy, mariadb_client: str) -> None:
