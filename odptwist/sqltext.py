@@ -63,9 +63,9 @@ class Token:
 
 
 # Possessive quantifiers: a text of any size is read in linear time. Strings and comments may lack their end.
-COMMENT = r"--(?=[\s\x00-\x1f\x7f]|\Z)[^\n]*+ | \#[^\n]*+ | /\*(?!!|M!)(?:(?!\*/).)*+(?:\*/)?+"
-STRING = r"""'(?:[^'\\]++|\\.?+|'')*+'?+ | "(?:[^"\\]++|\\.?+|"")*+"?+"""
-QUOTED = r"`(?:[^`]++|``)*+`?+"
+COMMENT = r"--(?=[\s\x00-\x1f\x7f]|\Z)[^\n]*+ | \#[^\n]*+ | /\*(?!!|M!)(?>(?:[^*]++|\*(?!/))*)(?>(?:\*/)?)"
+STRING = r"""'(?>(?:[^'\\]++|\\.?+|'')*)'?+ | "(?>(?:[^"\\]++|\\.?+|"")*)"?+"""
+QUOTED = r"`(?>(?:[^`]++|``)*)`?+"
 _TOKEN = re.compile(
     rf"""
     (?P<space> \s++ | {COMMENT} )
@@ -73,8 +73,8 @@ _TOKEN = re.compile(
   | (?P<close> \*/ )
   | (?P<string> {STRING} )
   | (?P<quoted> {QUOTED} )
-  | (?P<number> \d++(?:\.\d*+)?+(?:[eE][+-]?\d++)?+(?![\w$]) )
-  | (?P<variable> @@?+(?:[\w$.]++|{QUOTED}|{STRING})?+ )
+  | (?P<number> \d++(?>(?:\.\d*+)?)(?>(?:[eE][+-]?\d++)?)(?![\w$]) )
+  | (?P<variable> @@?+(?>(?:[\w$.]++|{QUOTED}|{STRING})?) )
   | (?P<word> [\w$]++ )
   | (?P<symbol> := | . )
     """,
@@ -84,8 +84,8 @@ _TOKEN = re.compile(
 _KINDS: dict[str | None, Kind] = {**{kind.value: kind for kind in Kind}, "close": Kind.SYMBOL}
 _LITERAL = re.compile(f"{COMMENT} | {STRING} | {QUOTED}", re.VERBOSE | re.DOTALL)
 # As _LITERAL, but the quote that ends a literal is a group, and whether backslashes count is the reader's choice.
-_ESCAPED = r"{0}(?:[^{0}\\]++|\\.?+|{0}{0})*+({0})?+"
-_UNESCAPED = "{0}(?:[^{0}]++|{0}{0})*+({0})?+"
+_ESCAPED = r"{0}(?>(?:[^{0}\\]++|\\.?+|{0}{0})*)(?>({0})?)"
+_UNESCAPED = "{0}(?>(?:[^{0}]++|{0}{0})*)(?>({0})?)"
 _ENDED = {
     quoting: re.compile(
         " | ".join((COMMENT, single.format("'"), double.format('"'), _UNESCAPED.format("`"))), re.VERBOSE | re.DOTALL

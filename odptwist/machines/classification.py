@@ -110,7 +110,7 @@ _COMMENT_MARK: Final = re.compile(rb"--|#|/\*")
 # Comments before the first word and a hint behind SELECT are none but in every reading, as long as no quote is in the
 # hint: texts that begin so can still be judged at sight.
 _OPENING: Final = re.compile(
-    rb"(?:\s++|/\*(?!!|M!)(?:[^*]++|\*(?!/))*+\*/)*+(?:[Ss][Ee][Ll][Ee][Cc][Tt]\s*+/\*\+([^*'\"`\\]*+)\*/)?+"
+    rb"(?>(?:\s++|/\*(?!!|M!)(?>(?:[^*]++|\*(?!/))*)\*/)*)(?>(?:[Ss][Ee][Ll][Ee][Cc][Tt]\s*+/\*\+([^*'\"`\\]*+)\*/)?)"
 )
 _QUOTE: Final = re.compile(rb"['\"`]")
 
@@ -123,20 +123,20 @@ _DOUBTFUL: Final = re.compile(
   | (?:date|time|timestamp)\s*+(?:'[^'\\]*+\\|"[^"\\]*+\\)    # no escapes in such literals for OceanBase
   | @(?:'(?![\w$.]*+'(?!['"`\w$./%])) | "(?![\w$.]*+"(?!['"`\w$./%])) | `(?![\w$.]*+`(?!['"`\w$./%])))
                             # OceanBase ends such a name where it is not plain
-  | /\*\+(?!(?:[^'"`*/]|\*(?!/)|/(?!\*)|'[^'"`*/]*+'|"[^'"`*/]*+"|`[^'"`*/]*+`)*+\*/)   # a hint that may go on
-  | /\*M?!(?!(?:\d{6}(?=\s)|\d{5}(?!\d))?+(?!\d)[\w\s$,=.()]*+\*/)   # an executable comment with more than words in it
+  | /\*\+(?!(?>(?:[^'"`*/]|\*(?!/)|/(?!\*)|'[^'"`*/]*+'|"[^'"`*/]*+"|`[^'"`*/]*+`)*)\*/)  # a hint that may go on
+  | /\*M?!(?!(?>(?:\d{6}(?=\s)|\d{5}(?!\d))?)(?!\d)[\w\s$,=.()]*+\*/)  # an executable comment, more than words in it
     """,
     re.VERBOSE | re.IGNORECASE,
 )
 # 'a'#'b' is one string for OceanBase: a comment between two quotes is a blank to it.
 _CONTINUED: Final = re.compile(rf"(?:{STRING})(\#|--) | {STRING} | {QUOTED} | {COMMENT}", re.VERBOSE | re.DOTALL)
-_EXECUTABLE: Final = re.compile(rb"/\*m?!(?:\d{5,6}+)?+([^*]*+)\*/")
+_EXECUTABLE: Final = re.compile(rb"/\*m?!(?>(?:\d{5,6}+)?)([^*]*+)\*/")
 # A character that no grammar has: it stands outside of literals only where a reading is not the server's.
 _IMPOSSIBLE: Final = re.compile(rb"%b|\\(?!n)" % re.escape(UNENDED.encode()))
 
 _HINT: Final = re.compile(
     rf"""
-    (?<![\w$])select (?:\s++|(?!/\*\+)(?:{COMMENT}))*+ /\*\+ (?P<hint>(?:(?!\*/).)*+) \*/
+    (?<![\w$])select (?>(?:\s++|(?!/\*\+)(?:{COMMENT}))*) /\*\+ (?P<hint>(?>(?:[^*]++|\*(?!/))*)) \*/
   | {COMMENT} | {STRING} | {QUOTED}
     """,
     re.VERBOSE | re.DOTALL | re.IGNORECASE,

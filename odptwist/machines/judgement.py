@@ -60,21 +60,21 @@ _WRITING: Final = re.compile(
 )
 # What stands before each "(", read from the end of the text to its beginning: whether there is a blank, and the word,
 # with a dot if it is a qualified one, or the symbol.
-_BEFORE: Final = re.compile(rb"\((?=( ?) *+([\w$\xff`'\"]++(?: *+\.)?+|.|))", re.DOTALL)
+_BEFORE: Final = re.compile(rb"\((?=( ?) *+([\w$\xff`'\"]++(?>(?: *+\.)?)|.|))", re.DOTALL)
 _HARMLESS_BEFORE: Final = frozenset((b" " * name.endswith(b" "), name.rstrip()[::-1]) for name in HARMLESS) | {
     (b" ", symbol) for symbol in SYMBOLS
 }
 # The same, from the beginning; nothing if it calls nothing because of its place.
 _CALLED: Final = re.compile(
     rb"""
-    (?: \) | (?<![\w$.\xff`'"])as\  ) \ *+ [\w$]++ \ *+ \(                          # an alias, and names of columns
-  | (?<![\w$.\xff`'"]) [\w$]++ \ *+ \( (?:[\w$,\ ]|``)*+ \) \ *+ as \ *+ \(         # WITH a name, and names of columns
+    (?: \) | (?<![\w$.\xff`'"])as\  ) \ *+ [\w$]++ \ *+ \(                             # an alias, and names of columns
+  | (?<![\w$.\xff`'"]) [\w$]++ \ *+ \( (?>(?:[\w$,\ ]|``)*) \) \ *+ as \ *+ \(      # WITH a name, and names of columns
   | ( (?: \. \ *+ | (?<![\w$\xff`'"]) ) [\w$\xff`'"]++ \ ?+ | [^\ \w$] ) \ *+ \(
     """,
     re.VERBOSE,
 )
 # The name is missing if it is not plain.
-_SYSTEM_VARIABLE: Final = re.compile(rb"@@(?:(?:session|local)\.)?+([\w$.]++(?! *+[.`'\"\xff]))?+")
+_SYSTEM_VARIABLE: Final = re.compile(rb"@@(?>(?:(?:session|local)\.)?)(?>([\w$.]++(?! *+[.`'\"\xff]))?)")
 # System variables that another server has otherwise, or that tell what the server session did.
 _OF_A_SERVER: Final = re.compile(
     rb"|.*\..*|gtid.*|.*_gtid.*|last_.*|identity|insert_id|in_transaction|pseudo_.*|rand_seed.|hostname|port|socket"
@@ -84,18 +84,18 @@ _OF_A_SERVER: Final = re.compile(
 _ABOUT_THE_LAST: Final = frozenset((b"warning_count", b"error_count", b"last_trace_id"))
 
 _SHOWS_THE_LAST: Final = re.compile(
-    rb" *+show ++(?:count *+\( *+\* *+\) *+)?+(?:warnings|errors|profiles?|trace)(?![\w$])"
+    rb" *+show ++(?>(?:count *+\( *+\* *+\) *+)?)(?:warnings|errors|profiles?|trace)(?![\w$])"
 )
-_SET_STATEMENT: Final = re.compile(rb" *+set ++statement (?:(?! for )(?:[\w$ =,.@+-]|''|\"\"))++ for ++(.*+)")
+_SET_STATEMENT: Final = re.compile(rb" *+set ++statement (?>(?:(?! for )(?:[\w$ =,.@+-]|''|\"\"))+) for ++(.*+)")
 _SET_FOR_ALL: Final = re.compile(
     rb" *+set ++(?:password|default|statement)(?![\w$])"
-    rb"|(?:(?<![\w$])set|,) *+(?:@@ *+)?+(?:global|persist|persist_only)(?![\w$])"
+    rb"|(?:(?<![\w$])set|,) *+(?>(?:@@ *+)?)(?:global|persist|persist_only)(?![\w$])"
 )
 _EXPLAINED: Final = re.compile(
-    rb" *+(?:(?:explain|desc|describe|analyze|extended|format *+= *+(?:\w++|''))(?![\w$]) *+)++"
+    rb" *+(?>(?:(?:explain|desc|describe|analyze|extended|format *+= *+(?:\w++|''))(?![\w$]) *+)+)"
 )
 _EXPLAINS_INTO: Final = re.compile(rb" *+explain ++into(?![\w$])")
-_BEGIN: Final = re.compile(rb" *+begin(?: ++work)?+ *+")
+_BEGIN: Final = re.compile(rb" *+begin(?>(?: ++work)?) *+")
 _FIRST: Final = re.compile(rb"[ (]*+([\w$\xff]*+)")
 _SECOND: Final = re.compile(rb" *+\w++ *+(\w*+)")
 

@@ -49,15 +49,15 @@ _VARIABLES: Final[dict[str, Value]] = {
 _FLAGS: Final = re.IGNORECASE | re.VERBOSE | re.ASCII
 _ITEM: Final = re.compile(
     r"""
-    (?: (?P<number>[0-9]{1,18}) | '(?P<text>[^'\\]*+)' | @@(?:(?:session|global|local)\.)?+(?P<variable>\w++)
+    (?: (?P<number>[0-9]{1,18}) | '(?P<text>[^'\\]*+)' | @@(?>(?:(?:session|global|local)\.)?)(?P<variable>\w++)
       | (?P<function>\w++)\s*+\(\s*+\) )
-    (?: \s++ (?:as\s++)?+ (?!(?:from|limit)\b) (?P<alias>\w++) )?+
+    (?>(?: \s++ (?>(?:as\s++)?) (?!(?:from|limit)\b) (?P<alias>\w++) )?)
     """,
     _FLAGS,
 )
 _BEGINNING: Final = re.compile(r"select\s++", _FLAGS)
 _COMMA: Final = re.compile(r"\s*+,\s*+", _FLAGS)
-_END: Final = re.compile(r"(?:\s++from\s++dual)?+(?:\s++limit\s++[0-9]++)?+\s*+;?+\s*+", _FLAGS)
+_END: Final = re.compile(r"(?>(?:\s++from\s++dual)?)(?>(?:\s++limit\s++[0-9]++)?)\s*+;?+\s*+", _FLAGS)
 
 
 @frozen

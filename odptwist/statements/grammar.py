@@ -34,10 +34,10 @@ _IDENTIFIER = rf"0-9{_IDENTIFIER_START}"
 # All quantifiers are possessive (`++`, `*+`) or cannot backtrack: a text of 16 MiB is read once, whatever it is.
 _SPACE = r"[ \t\n\v\f\r]++"
 _COMMENT = r"/\*(?!M?!)(?s:.*?)\*/ | \#[^\n]*+ | --(?=[\x00-\x20\x7F]|\Z)[^\n]*+"
-_QUOTED = r"""'(?:[^'\\]++|(?s:\\.)|'')*+' | "(?:[^"\\]++|(?s:\\.)|"")*+" | `(?:[^`]++|``)*+`"""
+_QUOTED = r"""'(?>(?:[^'\\]++|(?s:\\.)|'')*)' | "(?>(?:[^"\\]++|(?s:\\.)|"")*)" | `(?>(?:[^`]++|``)*)`"""
 _LEXEME = re.compile(
     rf"""
-      (?P<blank>      (?: {_SPACE} | {_COMMENT} )++ )
+      (?P<blank>      (?>(?: {_SPACE} | {_COMMENT} )+) )
     | (?P<executable> /\* M?! (?:[0-9]{{5,6}})? )
     | (?P<quoted>     {_QUOTED} )
     | (?P<broken>     ['"`] (?s:.*) | /\* (?s:.*) )
@@ -49,7 +49,7 @@ _LEXEME = re.compile(
     re.VERBOSE,
 )
 _INERT = re.compile(
-    rf"""(?: [^'"`;\#/*-]++ | {_QUOTED} | {_COMMENT} | /(?!\*) | \*(?!/) | -(?!-[\x00-\x20\x7F]|-\Z) )++""",
+    rf"""(?>(?: [^'"`;\#/*-]++ | {_QUOTED} | {_COMMENT} | /(?!\*) | \*(?!/) | -(?!-[\x00-\x20\x7F]|-\Z) )+)""",
     re.VERBOSE,
 )
 """What can be skipped where only the end of a statement and executable comments matter."""
