@@ -27,6 +27,7 @@ from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from odptwist.errors import CloseReason
 from odptwist.machines.exchange import LOOK_LIMIT, Tracker
 from odptwist.machines.gear import GEAR, MAY_RELAY
 from odptwist.machines.prepared import PreparedStatement, PreparedStatements, ServerStatement, ServerStatements
@@ -38,6 +39,7 @@ from odptwist.sessions.conversation import SHOWN
 from odptwist.sessions.counting import KINDS, SIZES, SMALL, Counts
 from odptwist.sessions.polling import can_replace_loop
 from odptwist.sessions.server import ServerSession
+from odptwist.sessions.session import Session
 from odptwist.sessions.transport import SUPPORTED, DirectTransport
 
 # As `DirectTransport.write` asks before it sends at once.
@@ -157,6 +159,8 @@ def _failure(reactor: Any) -> Callable[[Any, BaseException], None]:
     def failed(transport: Any, why: BaseException) -> None:
         # As Twisted does: one connection must not end the others.
         _log.failure("a transport could not be read", Failure(why))
+        if isinstance(transport.protocol, Session):
+            transport.protocol.drop(CloseReason.PROXY_FAULT, "a chunk could not be handled")
         reactor._disconnectSelectable(transport, why, True)
 
     return failed

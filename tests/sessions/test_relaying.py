@@ -820,6 +820,21 @@ class ConditionTests(RelayCase):
         world.turn(1)
         self.assertEqual((self.calls, world.server.came, world.session.unsent), (["choose", "send_on"], b"", (SELECT,)))
 
+    def test_fault_in_a_choice(self) -> None:
+        """A bug in choosing a server ends that session alone, and is called what it is."""
+
+        def choose(each: ClientSession, command: bytes) -> bool:
+            raise ZeroDivisionError
+
+        self.watch(ClientSession, "choose", self.calls, choose)
+        house = House(roles=(Role.PRIMARY, Role.REPLICA))
+        world = Linked(self, relaying.relay, house=house)
+        world.client.send(SELECT)
+        world.turn()
+        self.assertIs(world.session.reason, CloseReason.PROXY_FAULT)
+        self.assertTrue(world.client.ended)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
     def test_last_used(self) -> None:
         """A statement that is executed in C is the last one used, so it is not the first one closed."""
         prepare(self.world)
