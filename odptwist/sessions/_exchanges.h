@@ -181,7 +181,7 @@ count_command(Hub *self, PyObject *counts, const unsigned char *packet, Py_ssize
     }
     if (count_in(requests, kind) < 0 || count_in(requests, kinds + class_of(self, size)) < 0)
         return BROKEN;
-    return size - 4 > self->large ? count_in(requests, kinds + self->classes + 1) : 0;
+    return size > self->large ? count_in(requests, kinds + self->classes + 1) : 0;
 }
 
 /* Remember a command that begins, as Conversation.dataReceived and forward do. */

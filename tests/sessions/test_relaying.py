@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from odptwist.errors import CloseReason
-from odptwist.machines.exchange import FORWARD, SHAPES, Tracker, plain_prefixes
+from odptwist.machines.exchange import FORWARD, LOOK_LIMIT, SHAPES, Tracker, plain_prefixes
 from odptwist.machines.gear import GEAR
 from odptwist.sessions import relaying
 from odptwist.sessions.client import ClientSession
@@ -507,7 +507,7 @@ class SameTests(RelayCase):
             (query(b"begin"), said(IN_TRANSACTION)),
             (query(b"commit"), said(OK)),
             (query(b"insert ".ljust(70_000, b"y")), said(OK)),
-            (query(b"select ".ljust(70_000, b"y")), said(OK)),
+            *((query(b"select ".ljust(LOOK_LIMIT + more, b"y")), said(OK)) for more in range(-6, 2)),
         ]
         worlds = self.worlds()
         for world in worlds:
