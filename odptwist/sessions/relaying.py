@@ -39,7 +39,6 @@ from odptwist.sessions.conversation import SHOWN
 from odptwist.sessions.counting import KINDS, SIZES, SMALL, Counts
 from odptwist.sessions.polling import can_replace_loop
 from odptwist.sessions.server import ServerSession
-from odptwist.sessions.session import Session
 from odptwist.sessions.transport import SUPPORTED, DirectTransport
 
 # As `DirectTransport.write` asks before it sends at once.
@@ -159,7 +158,8 @@ def _failure(reactor: Any) -> Callable[[Any, BaseException], None]:
     def failed(transport: Any, why: BaseException) -> None:
         # As Twisted does: one connection must not end the others.
         _log.failure("a transport could not be read", Failure(why))
-        if isinstance(transport.protocol, Session):
+        # A server session that ends by itself tells its client; one that is dropped would not.
+        if isinstance(transport.protocol, ClientSession):
             transport.protocol.drop(CloseReason.PROXY_FAULT, "a chunk could not be handled")
         reactor._disconnectSelectable(transport, why, True)
 

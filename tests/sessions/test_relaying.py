@@ -835,6 +835,20 @@ class ConditionTests(RelayCase):
         self.assertTrue(world.client.ended)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
+    def test_fault_at_the_end_of_a_response(self) -> None:
+        """A bug there costs the server session, and the client is told of that: nobody waits for ever."""
+
+        def responded(each: ClientSession) -> None:
+            raise ZeroDivisionError
+
+        self.watch(ClientSession, "responded", self.calls, responded)
+        self.world.session.tracker.begin(3)
+        self.world.server.send(said(Ok(0, 0, 2 | 0x4000, 0)))
+        self.world.turn()
+        self.assertIsNotNone(self.world.served_by.reason)
+        self.assertIsNone(self.world.session.bound)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
     def test_last_used(self) -> None:
         """A statement that is executed in C is the last one used, so it is not the first one closed."""
         prepare(self.world)
