@@ -24,10 +24,7 @@ static int
 lose(Hub *self, PyObject *transport, PyObject *why)
 {
     PyObject *answer = PyObject_CallFunctionObjArgs(self->lost, transport, why, Py_True, NULL);
-    if (answer == NULL)
-        return BROKEN;
-    Py_DECREF(answer);
-    return IN_PYTHON;
+    return done_with(answer) < 0 ? BROKEN : IN_PYTHON;
 }
 
 /* Watch a descriptor. Events come when something comes, and do not come again for what was left unread: the kernel has
@@ -72,10 +69,7 @@ pass_on(PyObject *protocol, const unsigned char *data, Py_ssize_t size)
         return BROKEN;
     PyObject *answer = PyObject_CallMethodOneArg(protocol, name_dataReceived, chunk);
     Py_DECREF(chunk);
-    if (answer == NULL)
-        return BROKEN;
-    Py_DECREF(answer);
-    return IN_PYTHON;
+    return done_with(answer) < 0 ? BROKEN : IN_PYTHON;
 }
 
 /* Read a descriptor; return the size, 0 for nothing now, BROKEN with the connection's end in `why`. */
@@ -108,10 +102,7 @@ transmit(Hub *self, PyObject *transport, const unsigned char *data, Py_ssize_t s
         return BROKEN;
     PyObject *answer = PyObject_CallMethodOneArg(transport, name_write, rest);
     Py_DECREF(rest);
-    if (answer == NULL)
-        return BROKEN;
-    Py_DECREF(answer);
-    return IN_PYTHON;
+    return done_with(answer) < 0 ? BROKEN : IN_PYTHON;
 }
 
 /* Return the transport of a session if `transmit` can send by it now, else NULL; borrowed. */
@@ -437,10 +428,7 @@ deliver(Hub *self, PyObject *client, PyObject *server, PyObject *out, Responses 
     if (done == IN_C && ends_plain(self, client, server, tracker))
         return finish_plain(self, client, server, tracker) < 0 ? BROKEN : IN_C;
     PyObject *answer = PyObject_CallMethodNoArgs(client, name_responded);
-    if (answer == NULL)
-        return BROKEN;
-    Py_DECREF(answer);
-    return IN_PYTHON;
+    return done_with(answer) < 0 ? BROKEN : IN_PYTHON;
 }
 
 /* Serve a server that has sent something. */

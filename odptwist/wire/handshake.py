@@ -3,6 +3,8 @@
 Source: https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_connection_phase.html,
 https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_com_change_user.html,
 https://mariadb.com/kb/en/connection/ (the extended capabilities in the filler).
+
+Some lines over 400: how each packet is written stands beside how it is read, and what is remembered of it.
 """
 
 from __future__ import annotations

@@ -436,60 +436,45 @@ class SameTests(RelayCase):
             world.session.drop(CloseReason.KILLED, "a test")
         world.turn()
 
-    @SLOW
-    @given(STEPS, ENDS)
-    def test_same(self, steps: list[tuple[Any, ...]], how: str) -> None:
-        """Whatever comes, in whatever pieces, both worlds stay the same."""
-        worlds = self.worlds()
+    def stay_same(
+        self,
+        worlds: list[Linked],
+        steps: list[tuple[Any, ...]],
+        how: str,
+        begin: Callable[[Linked], None] = lambda world: None,
+    ) -> None:
+        """Take these steps in both worlds, and check after each that they are the same."""
         try:
+            for world in worlds:
+                begin(world)
             for step in steps:
                 for world in worlds:
                     self.play(world, step)
-                self.assertEqual(*map(self.picture, worlds))
+                self.assertEqual(*map(self.picture, worlds), step)
             for world in worlds:
                 self.end(world, how)
             self.assertEqual(*map(self.picture, worlds))
         finally:
             self.doCleanups()
             self.patch(relaying, "MAY_RELAY", True)
+
+    @SLOW
+    @given(STEPS, ENDS)
+    def test_same(self, steps: list[tuple[Any, ...]], how: str) -> None:
+        """Whatever comes, in whatever pieces, both worlds stay the same."""
+        self.stay_same(self.worlds(), steps, how)
 
     @SLOW
     @given(st.one_of(STEPS, STEPS_OF_PREPARED), ENDS, st.sampled_from([ReadPolicy.PRIMARY, ReadPolicy.REPLICA_FIRST]))
     def test_same_of_several_servers(self, steps: list[tuple[Any, ...]], how: str, policy: ReadPolicy) -> None:
         """So they do in a cluster of several servers, where each command may go to another one."""
-        worlds = self.worlds(policy=policy)
-        try:
-            for world in worlds:
-                prepare(world)
-            for step in steps:
-                for world in worlds:
-                    self.play(world, step)
-                self.assertEqual(*map(self.picture, worlds), step)
-            for world in worlds:
-                self.end(world, how)
-            self.assertEqual(*map(self.picture, worlds))
-        finally:
-            self.doCleanups()
-            self.patch(relaying, "MAY_RELAY", True)
+        self.stay_same(self.worlds(policy=policy), steps, how, prepare)
 
     @SLOW
     @given(STEPS_OF_PREPARED, ENDS)
     def test_same_of_prepared(self, steps: list[tuple[Any, ...]], how: str) -> None:
         """So they do with prepared statements."""
-        worlds = self.worlds()
-        try:
-            for world in worlds:
-                prepare(world)
-            for step in steps:
-                for world in worlds:
-                    self.play(world, step)
-                self.assertEqual(*map(self.picture, worlds), step)
-            for world in worlds:
-                self.end(world, how)
-            self.assertEqual(*map(self.picture, worlds))
-        finally:
-            self.doCleanups()
-            self.patch(relaying, "MAY_RELAY", True)
+        self.stay_same(self.worlds(), steps, how, prepare)
 
     def test_same_of_the_rare(self) -> None:
         """What the lists above rarely hit is the same, too."""
