@@ -265,21 +265,6 @@ class ClientSessionSnapshot(SessionView):
         """How many server sessions it has."""
         return len(self.server_sessions)
 
-    @property
-    def server(self) -> str | None:
-        """Where the server listens that served last or serves now, None if none did."""
-        return None if self.bound is None else str(self.bound.address)
-
-    @property
-    def server_sessid(self) -> int | None:
-        """That server's number of its session."""
-        return None if self.bound is None else self.bound.server_sessid
-
-    @property
-    def ss_id(self) -> int | None:
-        """The proxy's number of that server session."""
-        return None if self.bound is None else self.bound.ss_id
-
 
 @unique
 class SessionKind(Enum):

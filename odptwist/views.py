@@ -3,8 +3,25 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Protocol
 
 from odptwist.identity import PROXY_TENANT, Identity
+
+
+class BoundSession(Protocol):
+    """What is seen of a server session."""
+
+    @property
+    def address(self) -> object:
+        """Where its server listens."""
+
+    @property
+    def server_sessid(self) -> int:
+        """The server's number of it."""
+
+    @property
+    def ss_id(self) -> int:
+        """The proxy's number of it."""
 
 
 class SessionView(ABC):
@@ -83,18 +100,23 @@ class SessionView(ABC):
 
     @property
     @abstractmethod
+    def bound(self) -> BoundSession | None:
+        """The server session that served last or serves now, None if none did."""
+
+    @property
     def server(self) -> str | None:
-        """Where the server listens that served last or serves now, None if none did."""
+        """Where its server listens."""
+        return None if self.bound is None else str(self.bound.address)
 
     @property
-    @abstractmethod
     def server_sessid(self) -> int | None:
-        """That server's number of its session."""
+        """That server's number of it."""
+        return None if self.bound is None else self.bound.server_sessid
 
     @property
-    @abstractmethod
     def ss_id(self) -> int | None:
-        """The proxy's number of that server session."""
+        """The proxy's number of it."""
+        return None if self.bound is None else self.bound.ss_id
 
     @property
     @abstractmethod

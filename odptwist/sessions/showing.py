@@ -220,18 +220,6 @@ class _LiveView(SessionView):
         return "MCS_ACTIVE_READER" if self._session.reason is None else "MCS_CLOSED"
 
     @property
-    def server(self) -> str | None:
-        return None if self.bound is None else str(self.bound.address)
-
-    @property
-    def server_sessid(self) -> int | None:
-        return None if self.bound is None else self.bound.server_sessid
-
-    @property
-    def ss_id(self) -> int | None:
-        return None if self.bound is None else self.bound.ss_id
-
-    @property
     def statement(self) -> str:
         return self._session.text
 
@@ -269,4 +257,6 @@ class _LiveView(SessionView):
 
 
 # The fields of a picture that its session shows as they are.
-_VIEWED = tuple(each.name for each in fields(ClientSessionSnapshot) if hasattr(SessionView, each.name))
+_VIEWED = tuple(
+    each.name for each in fields(ClientSessionSnapshot) if hasattr(SessionView, each.name) and each.name != "bound"
+)
