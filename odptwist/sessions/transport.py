@@ -36,7 +36,7 @@ _DONE = Failure(CONNECTION_DONE)
 SUPPORTED = (
     hasattr(abstract.FileDescriptor, "_maybePauseProducer")
     and hasattr(unix.Connector, "_makeTransport")
-    and hasattr(tcp.Client, "_tlsClientDefault")
+    and (hasattr(tcp.Client, "_tlsClientDefault") or not hasattr(tcp.Client, "startTLS"))
 )
 
 

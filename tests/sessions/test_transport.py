@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -321,3 +323,16 @@ class SeamTests(SynchronousTestCase):
         self.addCleanup(plain.socket.close)
         transport.write_at_once(plain)
         self.assertIs(plain.transport, transport._TcpServer)
+
+
+class SupportTests(SynchronousTestCase):
+    def test_without_the_extra_tls(self) -> None:
+        """Our transports are used without pyOpenSSL, too: by default it is not installed."""
+        program = (
+            "import sys; sys.modules['OpenSSL'] = None\n"
+            "from odptwist.sessions.transport import SUPPORTED\n"
+            "from twisted.internet.tcp import Connection\n"
+            "print(SUPPORTED, hasattr(Connection, 'startTLS'))"
+        )
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        self.assertEqual(done.stdout, "True False\n")
